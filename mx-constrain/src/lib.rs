@@ -1,0 +1,1 @@
+//! JSON Schema, regex and grammar constraints as token masks.

@@ -1,0 +1,2 @@
+//! The program `mx`.
+fn main() {}

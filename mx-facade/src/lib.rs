@@ -1,0 +1,1 @@
+//! Controlled text generation: one request, local or remote. Library `mx`, program `mx`.

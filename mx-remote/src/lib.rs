@@ -1,0 +1,1 @@
+//! Typed clients for remote generation: the Axionic API and OpenAI-compatible servers.

@@ -1,0 +1,448 @@
+//! `y[row, out] = Σ_k x[row, k] · w[out, k]` over packed panels.
+//!
+//! **Integer path** (block formats, 8-bit activations). For each block of 32 in order: an exact
+//! integer dot product i, then `acc = fma(i, d_w · d_x, acc)`, and for Q4_1 further
+//! `acc = fma(m_w, d_x·Σq, acc)`.
+//!
+//! **Float path** (exact mode, dense formats). The weights of 64 `k` are expanded to f32; four
+//! chains c₀..c₃ take the `k` with remainder 0..3 by fma, `(c₀ + c₁) + (c₂ + c₃)` is added to the
+//! result of the 64 before.
+//!
+//! Both orders depend on nothing but `k`, so a result does not change with its neighbours.
+
+use std::ops::Range;
+
+use super::super::error::{CpuError, check_size};
+use super::super::pack::{Format, PackedMatrix};
+use super::super::quantize::{ActBlock, BLOCK, QuantizedRows, ROW_TILE};
+use super::super::threads::TileMut;
+use super::{Kernels, LANES, Lane, Simd, Task};
+
+/// The activations of a matrix product.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// 8-bit blocks: the fast path of block formats.
+    Quantized(&'a QuantizedRows),
+    /// f32 `[rows, cols]`: dense formats, and the exact path of block formats.
+    Float(&'a [f32]),
+}
+
+impl Kernels {
+    /// Multiplies the rows of `x` with the weight rows of the panels `panels`.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[rows, w.cols()]`
+    /// - `y`: `[rows, n]`, where n counts the weight rows of the panels: 16 a panel, fewer in the
+    ///   last panel of the matrix. [`Columns`](super::super::threads::Columns) with a width of
+    ///   [`LANES`] cuts a whole output into such parts.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError::Size`] when the shapes do not fit together, [`CpuError::DenseNeedsFloat`] for
+    /// quantised activations and dense weights.
+    pub fn matmul(
+        self,
+        w: &PackedMatrix,
+        panels: Range<usize>,
+        x: Input<'_>,
+        y: &mut TileMut<'_, f32>,
+    ) -> Result<(), CpuError> {
+        if panels.end > w.panels() || panels.start > panels.end {
+            return Err(CpuError::Limit {
+                what: "panel",
+                given: panels.end.max(panels.start),
+                limit: w.panels(),
+            });
+        }
+        let columns = (panels.end * LANES).min(w.rows()) - (panels.start * LANES).min(w.rows());
+        check_size("columns of the output", y.cols(), columns)?;
+        match x {
+            Input::Quantized(x) => {
+                if !w.format().is_quantized() {
+                    return Err(CpuError::DenseNeedsFloat {
+                        format: w.format().name(),
+                    });
+                }
+                check_size("columns of the activations", x.cols(), w.cols())?;
+                check_size("rows of the output", y.rows(), x.rows())?;
+                self.run(Quantized { w, panels, x, y });
+            }
+            Input::Float(x) => {
+                check_size("activations", x.len(), y.rows() * w.cols())?;
+                self.run(Float { w, panels, x, y });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of activations that should stay in the second-level cache while panels pass.
+const CACHED_ACTIVATIONS: usize = 384 * 1024;
+
+/// How far ahead of the block in use weights are asked for.
+const PREFETCH: usize = 2048;
+
+/// A block format as the integer kernel reads it.
+trait BlockFormat {
+    /// Chunks of 64 bytes a block.
+    const CHUNKS: usize;
+    /// Vectors of f16 scales a block.
+    const SCALES: usize;
+
+    fn load<S: Simd>(s: S, chunks: &[[u8; 64]]) -> [S::W; 8];
+    fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I;
+}
+
+struct Q8_0;
+struct Q4_0;
+struct Q4_1;
+
+#[inline(always)]
+fn load_nibbles<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
+    [
+        s.low_nibbles(&c[0]),
+        s.low_nibbles(&c[1]),
+        s.low_nibbles(&c[2]),
+        s.low_nibbles(&c[3]),
+        s.high_nibbles(&c[0]),
+        s.high_nibbles(&c[1]),
+        s.high_nibbles(&c[2]),
+        s.high_nibbles(&c[3]),
+    ]
+}
+
+impl BlockFormat for Q8_0 {
+    const CHUNKS: usize = 8;
+    const SCALES: usize = 1;
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
+        [
+            s.bytes(&c[0]),
+            s.bytes(&c[1]),
+            s.bytes(&c[2]),
+            s.bytes(&c[3]),
+            s.bytes(&c[4]),
+            s.bytes(&c[5]),
+            s.bytes(&c[6]),
+            s.bytes(&c[7]),
+        ]
+    }
+
+    #[inline(always)]
+    fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
+        s.dot_bytes(w, act)
+    }
+}
+
+impl BlockFormat for Q4_0 {
+    const CHUNKS: usize = 4;
+    const SCALES: usize = 1;
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
+        load_nibbles(s, c)
+    }
+
+    #[inline(always)]
+    fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
+        s.dot_nibbles(act.minus_8_sum, w, act)
+    }
+}
+
+impl BlockFormat for Q4_1 {
+    const CHUNKS: usize = 4;
+    const SCALES: usize = 2;
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
+        load_nibbles(s, c)
+    }
+
+    #[inline(always)]
+    fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
+        s.dot_nibbles(0, w, act)
+    }
+}
+
+struct Quantized<'a, 'y> {
+    w: &'a PackedMatrix,
+    panels: Range<usize>,
+    x: &'a QuantizedRows,
+    y: &'a mut TileMut<'y, f32>,
+}
+
+impl Task for Quantized<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.w.format() {
+            Format::Q8_0 => quantized::<S, Q8_0>(s, self),
+            Format::Q4_0 => quantized::<S, Q4_0>(s, self),
+            Format::Q4_1 => quantized::<S, Q4_1>(s, self),
+            Format::F16 | Format::BF16 | Format::F32 => {}
+        }
+    }
+}
+
+#[inline(always)]
+fn quantized<S: Simd, B: BlockFormat>(s: S, t: Quantized<'_, '_>) {
+    let rows = t.x.rows();
+    let tiles = rows.div_ceil(ROW_TILE);
+    let tile_bytes = t.w.cols().div_ceil(BLOCK) * ROW_TILE * size_of::<ActBlock>();
+    let group = (CACHED_ACTIVATIONS / tile_bytes.max(1)).max(1);
+    for first in (0..tiles).step_by(group) {
+        for (index, panel) in t.panels.clone().enumerate() {
+            let (quants, scales) = t.w.split_panel(t.w.panel(panel));
+            for tile in first..(first + group).min(tiles) {
+                let (acts, stride) = t.x.tile(tile);
+                let operands = Operands {
+                    quants: quants.as_chunks().0,
+                    scales: scales.as_chunks().0,
+                    acts,
+                    stride,
+                };
+                let mut out = [[0.0; LANES]; ROW_TILE];
+                let count = ROW_TILE.min(rows - tile * ROW_TILE);
+                match count {
+                    1 => tile_rows::<S, B, 1>(s, &operands, &mut out),
+                    2 => tile_rows::<S, B, 2>(s, &operands, &mut out),
+                    3 => tile_rows::<S, B, 3>(s, &operands, &mut out),
+                    4 => tile_rows::<S, B, 4>(s, &operands, &mut out),
+                    5 => tile_rows::<S, B, 5>(s, &operands, &mut out),
+                    6 => tile_rows::<S, B, 6>(s, &operands, &mut out),
+                    7 => tile_rows::<S, B, 7>(s, &operands, &mut out),
+                    _ => tile_rows::<S, B, 8>(s, &operands, &mut out),
+                }
+                for (r, out) in out[..count].iter().enumerate() {
+                    let y = t.y.row(tile * ROW_TILE + r);
+                    let y = &mut y[index * LANES..];
+                    let n = y.len().min(LANES);
+                    y[..n].copy_from_slice(&out[..n]);
+                }
+            }
+        }
+    }
+}
+
+struct Operands<'a> {
+    quants: &'a [[u8; 64]],
+    scales: &'a [[u8; 32]],
+    acts: &'a [ActBlock],
+    stride: usize,
+}
+
+/// One panel times the first R rows of one tile.
+#[inline(always)]
+fn tile_rows<S: Simd, B: BlockFormat, const R: usize>(
+    s: S,
+    operands: &Operands<'_>,
+    out: &mut [Lane<f32>; ROW_TILE],
+) {
+    let mut acc = [s.splat(0.0); R];
+    let blocks = operands
+        .quants
+        .chunks_exact(B::CHUNKS)
+        .zip(operands.scales.chunks_exact(B::SCALES))
+        .zip(operands.acts.chunks_exact(operands.stride));
+    for ((chunks, scales), acts) in blocks {
+        let Some(acts) = acts.first_chunk::<R>() else {
+            return;
+        };
+        for chunk in chunks {
+            s.prefetch(chunk, PREFETCH);
+        }
+        let w = B::load(s, chunks);
+        let d = s.load_f16_bytes(&scales[0]);
+        for r in 0..R {
+            let act = &acts[r];
+            let dot = s.to_f32(B::dot(s, &w, act));
+            acc[r] = s.fma(dot, s.mul(d, s.splat(act.d)), acc[r]);
+            if B::SCALES == 2 {
+                let m = s.load_f16_bytes(&scales[1]);
+                acc[r] = s.fma(m, s.splat(act.d_sum), acc[r]);
+            }
+        }
+    }
+    for r in 0..R {
+        s.store(acc[r], &mut out[r]);
+    }
+}
+
+/// `k` that are expanded to f32 at a time on the float path.
+const CHUNK: usize = 2 * BLOCK;
+
+/// Chains of a sum on the float path.
+const CHAINS: usize = 4;
+
+/// Rows that pass an expanded chunk together.
+const FLOAT_ROWS: usize = 6;
+
+struct Float<'a, 'y> {
+    w: &'a PackedMatrix,
+    panels: Range<usize>,
+    x: &'a [f32],
+    y: &'a mut TileMut<'y, f32>,
+}
+
+impl Task for Float<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (rows, cols) = (self.y.rows(), self.w.cols());
+        let mut weights = [[0.0; LANES]; CHUNK];
+        for (index, panel) in self.panels.clone().enumerate() {
+            let panel = self.w.panel(panel);
+            for start in (0..cols.max(1)).step_by(CHUNK) {
+                expand(s, self.w, panel, start, &mut weights);
+                let mut row = 0;
+                while row < rows {
+                    let count = (rows - row).min(S::FLOAT_ROWS.min(FLOAT_ROWS));
+                    let mut out = [[0.0; LANES]; FLOAT_ROWS];
+                    let x = &self.x[row * cols..(row + count) * cols];
+                    match count {
+                        1 => float_rows::<S, 1>(s, &weights, x, cols, start, &mut out),
+                        2 => float_rows::<S, 2>(s, &weights, x, cols, start, &mut out),
+                        3 => float_rows::<S, 3>(s, &weights, x, cols, start, &mut out),
+                        4 => float_rows::<S, 4>(s, &weights, x, cols, start, &mut out),
+                        5 => float_rows::<S, 5>(s, &weights, x, cols, start, &mut out),
+                        _ => float_rows::<S, 6>(s, &weights, x, cols, start, &mut out),
+                    }
+                    for (r, out) in out[..count].iter().enumerate() {
+                        let y = &mut self.y.row(row + r)[index * LANES..];
+                        for (y, out) in y.iter_mut().zip(out) {
+                            *y = if start == 0 { *out } else { *y + *out };
+                        }
+                    }
+                    row += count;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn float_rows<S: Simd, const R: usize>(
+    s: S,
+    weights: &[Lane<f32>; CHUNK],
+    x: &[f32],
+    cols: usize,
+    start: usize,
+    out: &mut [Lane<f32>; FLOAT_ROWS],
+) {
+    // A short last chunk is filled up with zeros, on both sides.
+    let mut short = [[0.0; CHUNK]; R];
+    let mut rows = [&[0.0; CHUNK]; R];
+    if start + CHUNK <= cols {
+        for r in 0..R {
+            if let Some(chunk) = x[r * cols + start..].first_chunk() {
+                rows[r] = chunk;
+            }
+        }
+    } else {
+        for r in 0..R {
+            let rest = &x[r * cols + start..(r + 1) * cols];
+            short[r][..rest.len()].copy_from_slice(rest);
+        }
+        for r in 0..R {
+            rows[r] = &short[r];
+        }
+    }
+    let mut acc = [[s.splat(0.0); CHAINS]; R];
+    for k in 0..CHUNK / CHAINS {
+        for c in 0..CHAINS {
+            let w = s.load(&weights[k * CHAINS + c]);
+            for r in 0..R {
+                acc[r][c] = s.fma(w, s.splat(rows[r][k * CHAINS + c]), acc[r][c]);
+            }
+        }
+    }
+    for r in 0..R {
+        let sum = s.add(s.add(acc[r][0], acc[r][1]), s.add(acc[r][2], acc[r][3]));
+        s.store(sum, &mut out[r]);
+    }
+}
+
+/// The weights `start..start + CHUNK` of a panel as f32, zeros beyond the last.
+#[inline(always)]
+fn expand<S: Simd>(
+    s: S,
+    w: &PackedMatrix,
+    panel: &[u8],
+    start: usize,
+    to: &mut [Lane<f32>; CHUNK],
+) {
+    let count = w.cols().saturating_sub(start).min(CHUNK);
+    match w.format() {
+        Format::Q8_0 | Format::Q4_0 | Format::Q4_1 => {
+            let (quants, scales) = w.split_panel(panel);
+            let chunks: &[[u8; 64]] = quants.as_chunks().0;
+            let scales: &[[u8; 32]] = scales.as_chunks().0;
+            for (index, to) in to.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+                if index * BLOCK < count {
+                    expand_block(s, w.format(), chunks, scales, start / BLOCK + index, to);
+                } else {
+                    to.fill([0.0; LANES]);
+                }
+            }
+        }
+        Format::F16 => {
+            let values: &[[u8; 32]] = panel.as_chunks().0;
+            for (to, from) in to.iter_mut().zip(&values[start..start + count]) {
+                s.store(s.load_f16_bytes(from), to);
+            }
+            to[count..].fill([0.0; LANES]);
+        }
+        Format::BF16 => {
+            let values: &[[u8; 32]] = panel.as_chunks().0;
+            for (to, from) in to.iter_mut().zip(&values[start..start + count]) {
+                s.store(s.load_bf16_bytes(from), to);
+            }
+            to[count..].fill([0.0; LANES]);
+        }
+        Format::F32 => {
+            let values: &[[u8; 64]] = panel.as_chunks().0;
+            for (to, from) in to.iter_mut().zip(&values[start..start + count]) {
+                s.store(s.load_f32_bytes(from), to);
+            }
+            to[count..].fill([0.0; LANES]);
+        }
+    }
+}
+
+/// One block of 32, dequantised as ggml does it (no fused multiply-add).
+#[inline(always)]
+fn expand_block<S: Simd>(
+    s: S,
+    format: Format,
+    chunks: &[[u8; 64]],
+    scales: &[[u8; 32]],
+    block: usize,
+    to: &mut [Lane<f32>; BLOCK],
+) {
+    if format == Format::Q8_0 {
+        let d = s.load_f16_bytes(&scales[block]);
+        for (k, to) in to.iter_mut().enumerate() {
+            let q = s.load_bytes_f32(&chunks[block * 8 + k / 4], k % 4);
+            s.store(s.mul(d, q), to);
+        }
+        return;
+    }
+    let with_min = format == Format::Q4_1;
+    let first = if with_min { 2 * block } else { block };
+    let d = s.load_f16_bytes(&scales[first]);
+    let min = s.load_f16_bytes(&scales[if with_min { first + 1 } else { first }]);
+    for (k, to) in to.iter_mut().enumerate() {
+        let shift = 8 * (k % 4) + 4 * (k / 16);
+        let q = s.load_nibbles_f32(&chunks[block * 4 + k % 16 / 4], shift as u32);
+        let value = if with_min {
+            s.add(s.mul(d, q), min)
+        } else {
+            s.mul(d, s.sub(q, s.splat(8.0)))
+        };
+        s.store(value, to);
+    }
+}

@@ -1,0 +1,33 @@
+//! Edits of single logits: penalties, biases and bans that look at the tokens so far.
+
+mod bias;
+mod counts;
+mod dry;
+mod ngram;
+
+pub use bias::{exponential_decay, sequence_bias};
+pub(crate) use bias::SequenceTable;
+pub(crate) use counts::WindowCounts;
+pub use dry::DryOptions;
+pub(crate) use dry::DryScratch;
+pub(crate) use ngram::NgramIndex;
+
+/// The repetition penalty of CTRL (Keskar 2019): a positive logit is divided by `penalty`, a negative one
+/// multiplied. −inf stays −inf.
+#[must_use]
+pub fn repeat_penalised(logit: f32, penalty: f64) -> f32 {
+    if logit == f32::NEG_INFINITY {
+        return logit;
+    }
+    let logit = f64::from(logit);
+    (if logit < 0.0 { logit * penalty } else { logit / penalty }) as f32
+}
+
+/// The frequency and presence penalties of the OpenAI API for a token that occurred `count` times.
+#[must_use]
+pub fn count_penalised(logit: f32, count: u32, frequency: f64, presence: f64) -> f32 {
+    if count == 0 {
+        return logit;
+    }
+    (f64::from(logit) - f64::from(count) * frequency - presence) as f32
+}

@@ -1,0 +1,1 @@
+//! Activation steering: vectors that are made, applied, measured and trusted.

@@ -1,0 +1,1 @@
+//! Tests of the mx workspace through its public surfaces.

@@ -1,0 +1,3 @@
+//! The commands of `cargo xtask`, as plain functions.
+
+pub mod golden;

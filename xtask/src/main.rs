@@ -1,0 +1,60 @@
+//! `cargo xtask`: goldens, benchmarks and checks of the workspace.
+
+#![allow(clippy::print_stdout, reason = "this is a program")]
+
+use clap::{Parser, Subcommand};
+use mx_runtime::device::DeviceId;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use xtask::golden;
+
+/// Goldens, benchmarks and checks of the mx workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every golden file found below a folder; exit 1 on any failure
+    Golden {
+        /// The folder
+        dir: PathBuf,
+        /// Device of the burn engine
+        #[arg(long, default_value_t)]
+        device: DeviceId,
+        /// The default model's GGUF file, where it is not in the model folder
+        #[arg(long, value_name = "FILE")]
+        smollm2: Option<PathBuf>,
+        /// Gemma 3 270M's GGUF file, where it is not in the model folder
+        #[arg(long, value_name = "FILE")]
+        gemma3: Option<PathBuf>,
+        /// Name every skipped case
+        #[arg(long)]
+        skipped: bool,
+    },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Golden {
+            dir,
+            device,
+            smollm2,
+            gemma3,
+            skipped,
+        } => {
+            let models = golden::Models { smollm2, gemma3 };
+            let tallies = golden::run(&dir, &golden::Options { device, models })?;
+            print!("{}", golden::report(&tallies, skipped));
+            let clean = tallies.iter().all(|tally| tally.failed.is_empty());
+            Ok(if clean {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+    }
+}

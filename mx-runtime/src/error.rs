@@ -2,6 +2,8 @@
 
 use crate::config::ConfigError;
 use crate::device::DeviceError;
+use crate::template::TemplateError;
+use crate::tokenizer::TokenizerError;
 use crate::weights::{CheckpointError, WeightsError};
 use std::path::PathBuf;
 
@@ -37,6 +39,12 @@ pub enum LoadError {
     /// The weights do not fit the description.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),

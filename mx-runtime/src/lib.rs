@@ -2,9 +2,13 @@
 
 pub mod config;
 pub mod device;
-pub mod error;
 pub mod engine;
+pub mod error;
 pub mod files;
 pub mod hooks;
+pub mod model;
 pub mod session;
+pub mod source;
+pub mod template;
+pub mod tokenizer;
 pub mod weights;

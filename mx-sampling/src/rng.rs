@@ -23,7 +23,6 @@ const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
 /// stream.seek(0);
 /// assert_eq!(stream.unit(), u);
 /// ```
-#[derive(Clone)]
 pub struct Stream {
     rng: ChaCha8Rng,
     seed: u64,
@@ -75,6 +74,14 @@ impl Stream {
     pub fn seek(&mut self, position: u64) {
         self.position = position;
         self.rng.set_word_pos(u128::from(position) * 2);
+    }
+}
+
+impl Clone for Stream {
+    fn clone(&self) -> Self {
+        let mut copy = Self::new(self.seed, self.index);
+        copy.seek(self.position);
+        copy
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Row<'a> {
     pub(crate) min_keep: usize,
     /// NaN counts as −inf.
     pub(crate) sanitize: bool,
+    /// +inf is a logit like any other (greedy, when sanitising).
+    pub(crate) infinite: bool,
 }
 
 impl<'a> Row<'a> {
@@ -78,6 +80,7 @@ impl<'a> Row<'a> {
             sums: None,
             min_keep: 1,
             sanitize: false,
+            infinite: false,
         }
     }
 
@@ -116,7 +119,7 @@ impl<'a> Row<'a> {
         for (token, x) in self.logits.iter_mut().enumerate() {
             if x.is_nan() && self.sanitize {
                 *x = f32::NEG_INFINITY;
-            } else if x.is_nan() || *x == f32::INFINITY {
+            } else if x.is_nan() || (*x == f32::INFINITY && !self.infinite) {
                 return Err(SamplingError::InvalidLogits { token: token as u32, value: *x });
             }
         }

@@ -15,7 +15,9 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum SourceError {
     /// The text is no model reference.
-    #[error("{given:?} is no model reference: {reason} (wanted a known name, a path, org/repo, org/repo@revision or org/repo:file.gguf)")]
+    #[error(
+        "{given:?} is no model reference: {reason} (wanted a known name, a path, org/repo, org/repo@revision or org/repo:file.gguf)"
+    )]
     BadReference {
         /// The text as it was given.
         given: String,
@@ -59,7 +61,10 @@ pub enum SourceError {
         files: Vec<String>,
     },
     /// The named file is not in the repository.
-    #[error("{place} has no file {wanted:?}{}", list("; model files there: ", found))]
+    #[error(
+        "{place} has no file {wanted:?}{}",
+        list("; model files there: ", found)
+    )]
     NoSuchFile {
         /// The repository and its revision.
         place: String,
@@ -286,7 +291,10 @@ impl SourceError {
     /// Whether a source was given up because it did not answer in time.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::NoAnswer { .. } | Self::Stalled { .. } | Self::PackageSilent { .. })
+        matches!(
+            self,
+            Self::NoAnswer { .. } | Self::Stalled { .. } | Self::PackageSilent { .. }
+        )
     }
 
     /// Whether a later attempt may succeed with nothing changed here.
@@ -303,11 +311,18 @@ impl SourceError {
     /// Whether the bytes that came are not the bytes that were promised.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
-        matches!(self, Self::SizeMismatch { .. } | Self::ChecksumMismatch { .. })
+        matches!(
+            self,
+            Self::SizeMismatch { .. } | Self::ChecksumMismatch { .. }
+        )
     }
 
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_path_buf(), source }
+        move |source| Self::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
     }
 }
 
@@ -320,7 +335,12 @@ struct NoSource<'a> {
 impl fmt::Display for NoSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no source has the model {}", self.name)?;
-        for Tried { source, place, error } in self.tried {
+        for Tried {
+            source,
+            place,
+            error,
+        } in self.tried
+        {
             write!(f, "\n  {source} ({place}): {error}")?;
         }
         if !self.by_hand.is_empty() {
@@ -334,11 +354,17 @@ impl fmt::Display for NoSource<'_> {
 }
 
 fn list(before: &str, names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!("{before}{}", names.join(", ")) }
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("{before}{}", names.join(", "))
+    }
 }
 
 fn tail(lines: &[String]) -> String {
-    lines.iter().fold(String::new(), |all, line| all + "\n    " + line)
+    lines
+        .iter()
+        .fold(String::new(), |all, line| all + "\n    " + line)
 }
 
 /// HTTP libraries say "error sending request" first and the reason last.
@@ -352,8 +378,12 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn status_help(status: u16) -> &'static str {
     match status {
-        401 => " (unauthorised: the repository does not exist, is private, or HF_TOKEN is missing or wrong)",
-        403 => " (forbidden: the licence may have to be accepted on the model's page, with an account whose token is in HF_TOKEN)",
+        401 => {
+            " (unauthorised: the repository does not exist, is private, or HF_TOKEN is missing or wrong)"
+        }
+        403 => {
+            " (forbidden: the licence may have to be accepted on the model's page, with an account whose token is in HF_TOKEN)"
+        }
         404 => " (not found: no such repository, revision or file)",
         429 => " (too many requests)",
         _ => "",

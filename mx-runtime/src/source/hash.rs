@@ -76,7 +76,8 @@ impl Hasher {
             };
             self.update(&buffer[..read]);
             if let Some((file, path)) = &mut to {
-                file.write_all(&buffer[..read]).map_err(SourceError::io("write", path))?;
+                file.write_all(&buffer[..read])
+                    .map_err(SourceError::io("write", path))?;
             }
         }
     }
@@ -88,7 +89,11 @@ impl Hasher {
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from(DIGITS[usize::from(n)])).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|n| char::from(DIGITS[usize::from(n)]))
+        .collect()
 }
 
 #[cfg(test)]

@@ -54,7 +54,9 @@ pub fn known_models() -> &'static [Known] {
 /// The model with this short name or alias; upper and lower case are the same.
 #[must_use]
 pub fn known_model(name: &str) -> Option<&'static Known> {
-    KNOWN.iter().find(|k| k.names().any(|n| n.eq_ignore_ascii_case(name)))
+    KNOWN
+        .iter()
+        .find(|k| k.names().any(|n| n.eq_ignore_ascii_case(name)))
 }
 
 impl Known {
@@ -135,13 +137,21 @@ mod tests {
     fn catalogue_is_consistent() {
         let mut seen = BTreeSet::new();
         for k in known_models() {
-            assert_eq!(k.packages.iter().map(|p| p.bytes).sum::<u64>(), k.bytes, "{}", k.name);
+            assert_eq!(
+                k.packages.iter().map(|p| p.bytes).sum::<u64>(),
+                k.bytes,
+                "{}",
+                k.name
+            );
             assert_eq!(k.sha256.len(), 64);
             assert!(super::super::names::check_model_name("catalogue", k.name).is_ok());
             assert!(super::super::names::check_relative("catalogue", k.file).is_ok());
             for name in k.names() {
                 assert!(seen.insert(name.to_ascii_lowercase()), "{name} twice");
-                assert_eq!(known_model(&name.to_ascii_uppercase()).map(|k| k.name), Some(k.name));
+                assert_eq!(
+                    known_model(&name.to_ascii_uppercase()).map(|k| k.name),
+                    Some(k.name)
+                );
             }
         }
         assert!(known_model(DEFAULT_MODEL).is_some());

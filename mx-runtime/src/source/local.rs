@@ -17,7 +17,11 @@ pub(super) fn find(path: &Path) -> Result<PathBuf, SourceError> {
     if kind.is_file() {
         return find_file(path);
     }
-    let not_a_model = |reason| SourceError::NotAModel { place: path.display().to_string(), reason, found: Vec::new() };
+    let not_a_model = |reason| SourceError::NotAModel {
+        place: path.display().to_string(),
+        reason,
+        found: Vec::new(),
+    };
     if !kind.is_dir() {
         return Err(not_a_model("it is neither a file nor a folder"));
     }
@@ -29,26 +33,43 @@ pub(super) fn find(path: &Path) -> Result<PathBuf, SourceError> {
 
 /// The error for a path that does not exist, with what its folder has.
 pub(super) fn no_such_path(path: &Path) -> SourceError {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let found = file_names(parent).map(|names| shown(&names)).unwrap_or_default();
-    SourceError::NoSuchPath { path: path.to_path_buf(), found }
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let found = file_names(parent)
+        .map(|names| shown(&names))
+        .unwrap_or_default();
+    SourceError::NoSuchPath {
+        path: path.to_path_buf(),
+        found,
+    }
 }
 
 fn find_file(path: &Path) -> Result<PathBuf, SourceError> {
-    let not_a_model = |reason| SourceError::NotAModel { place: path.display().to_string(), reason, found: Vec::new() };
+    let not_a_model = |reason| SourceError::NotAModel {
+        place: path.display().to_string(),
+        reason,
+        found: Vec::new(),
+    };
     let mut magic = [0; GGUF_MAGIC.len()];
     let read = File::open(path).and_then(|f| f.take(magic.len() as u64).read(&mut magic));
     let read = read.map_err(SourceError::io("read", path))?;
     if magic[..read] == GGUF_MAGIC[..] {
         return Ok(path.to_path_buf());
     }
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
     if extension.eq_ignore_ascii_case("gguf") {
         // The loader says more precisely what is wrong with it.
         return Ok(path.to_path_buf());
     }
     if extension.eq_ignore_ascii_case("safetensors") {
-        return Err(not_a_model("give the folder that holds the safetensors with their config.json"));
+        return Err(not_a_model(
+            "give the folder that holds the safetensors with their config.json",
+        ));
     }
     Err(not_a_model("it is no GGUF file"))
 }
@@ -80,13 +101,19 @@ mod tests {
         fs::write(at("notes.txt"), "x").unwrap();
         assert_eq!(find(&at("a.gguf")).unwrap(), at("a.gguf"));
         assert_eq!(find(&at("blob")).unwrap(), at("blob"));
-        assert!(matches!(find(&at("notes.txt")), Err(SourceError::NotAModel { .. })));
+        assert!(matches!(
+            find(&at("notes.txt")),
+            Err(SourceError::NotAModel { .. })
+        ));
         assert!(matches!(find(&at("none")), Err(SourceError::Io { .. })));
         assert_eq!(find(root.path()).unwrap(), at("a.gguf"));
         fs::write(at("model.safetensors"), "").unwrap();
         fs::write(at("config.json"), "{}").unwrap();
         assert_eq!(find(root.path()).unwrap(), root.path());
-        assert!(matches!(find(&at("model.safetensors")), Err(SourceError::NotAModel { .. })));
+        assert!(matches!(
+            find(&at("model.safetensors")),
+            Err(SourceError::NotAModel { .. })
+        ));
         fs::remove_file(at("config.json")).unwrap();
         fs::write(at("b.gguf"), "").unwrap();
         let error = find(root.path()).unwrap_err();
@@ -96,6 +123,9 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_device_is_no_model_and_does_not_block() {
-        assert!(matches!(find(Path::new("/dev/null")), Err(SourceError::NotAModel { .. })));
+        assert!(matches!(
+            find(Path::new("/dev/null")),
+            Err(SourceError::NotAModel { .. })
+        ));
     }
 }

@@ -23,17 +23,22 @@ impl Lock {
         if let Some(lock) = Self::try_acquire(path)? {
             return Ok(lock);
         }
-        during(progress, "waiting for another process that fetches the same model", None, |progress| {
-            loop {
-                if progress.cancelled() {
-                    return Err(SourceError::Cancelled);
+        during(
+            progress,
+            "waiting for another process that fetches the same model",
+            None,
+            |progress| {
+                loop {
+                    if progress.cancelled() {
+                        return Err(SourceError::Cancelled);
+                    }
+                    thread::sleep(POLL);
+                    if let Some(lock) = Self::try_acquire(path)? {
+                        return Ok(lock);
+                    }
                 }
-                thread::sleep(POLL);
-                if let Some(lock) = Self::try_acquire(path)? {
-                    return Ok(lock);
-                }
-            }
-        })
+            },
+        )
     }
 
     /// `None` when another process has it.
@@ -42,7 +47,11 @@ impl Lock {
             fs::create_dir_all(folder).map_err(SourceError::io("create", folder))?;
         }
         // The file is never deleted: a waiter may hold the old one while a newcomer locks a new one.
-        let file = File::options().write(true).create(true).truncate(false).open(path);
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
         let file = file.map_err(SourceError::io("open", path))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _file: Some(file) })),

@@ -38,8 +38,16 @@ pub(super) struct ManifestFile {
 
 impl Manifest {
     pub(super) fn new(source: String, folder: Option<PathBuf>, files: Vec<ManifestFile>) -> Self {
-        let installed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Self { format: FORMAT, source, installed, folder, files }
+        let installed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
+        Self {
+            format: FORMAT,
+            source,
+            installed,
+            folder,
+            files,
+        }
     }
 
     /// `None` without a manifest.
@@ -47,19 +55,34 @@ impl Manifest {
         let path = folder.join(MANIFEST);
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
                 return Ok(None);
             }
             Err(e) => return Err(SourceError::io("open", &path)(e)),
         };
         let mut bytes = Vec::new();
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(SourceError::io("read", &path))?;
+        file.take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(SourceError::io("read", &path))?;
         if bytes.len() as u64 > MAX_BYTES {
-            return Err(SourceError::Manifest { path, reason: format!("it is longer than {MAX_BYTES} bytes") });
+            return Err(SourceError::Manifest {
+                path,
+                reason: format!("it is longer than {MAX_BYTES} bytes"),
+            });
         }
         let manifest: Self = match serde_json::from_slice(&bytes) {
             Ok(manifest) => manifest,
-            Err(e) => return Err(SourceError::Manifest { path, reason: e.to_string() }),
+            Err(e) => {
+                return Err(SourceError::Manifest {
+                    path,
+                    reason: e.to_string(),
+                });
+            }
         };
         manifest.check(&path)?;
         Ok(Some(manifest))
@@ -69,7 +92,10 @@ impl Manifest {
     pub(super) fn write(&self, folder: &Path) -> Result<(), SourceError> {
         let path = folder.join(MANIFEST);
         let json = serde_json::to_vec_pretty(self);
-        let json = json.map_err(|e| SourceError::Manifest { path: path.clone(), reason: e.to_string() })?;
+        let json = json.map_err(|e| SourceError::Manifest {
+            path: path.clone(),
+            reason: e.to_string(),
+        })?;
         write_whole(&path, &json)
     }
 
@@ -79,12 +105,19 @@ impl Manifest {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.files.iter().fold(0, |sum, f| sum.saturating_add(f.bytes))
+        self.files
+            .iter()
+            .fold(0, |sum, f| sum.saturating_add(f.bytes))
     }
 
     fn check(&self, path: &Path) -> Result<(), SourceError> {
         let place = path.display().to_string();
-        let unusable = |reason: String| Err(SourceError::Manifest { path: path.to_path_buf(), reason });
+        let unusable = |reason: String| {
+            Err(SourceError::Manifest {
+                path: path.to_path_buf(),
+                reason,
+            })
+        };
         if self.format != FORMAT {
             return unusable(format!("format is {}, wanted {FORMAT}", self.format));
         }
@@ -108,19 +141,26 @@ impl ManifestFile {
     /// Takes length and time from the disk.
     pub(super) fn of(folder: &Path, name: &str, sha256: String) -> Result<Self, SourceError> {
         let (bytes, modified) = stamp(&folder.join(name))?;
-        Ok(Self { name: name.into(), bytes, sha256, modified })
+        Ok(Self {
+            name: name.into(),
+            bytes,
+            sha256,
+            modified,
+        })
     }
 
     /// What differs on disk, in words.
     pub(super) fn difference(&self, folder: &Path) -> Option<String> {
         match stamp(&folder.join(&self.name)) {
             Err(error) => Some(error.to_string()),
-            Ok((bytes, _)) if bytes != self.bytes => {
-                Some(format!("{} has {bytes} bytes, wanted {}", self.name, self.bytes))
-            }
-            Ok((_, modified)) if modified != self.modified => {
-                Some(format!("{} was written to after it was installed", self.name))
-            }
+            Ok((bytes, _)) if bytes != self.bytes => Some(format!(
+                "{} has {bytes} bytes, wanted {}",
+                self.name, self.bytes
+            )),
+            Ok((_, modified)) if modified != self.modified => Some(format!(
+                "{} was written to after it was installed",
+                self.name
+            )),
             Ok(_) => None,
         }
     }
@@ -132,13 +172,19 @@ pub(super) fn write_whole(path: &Path, content: &[u8]) -> Result<(), SourceError
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let mut file = File::create(&temporary).map_err(SourceError::io("create", &temporary))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(SourceError::io("write", &temporary))?;
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .map_err(SourceError::io("write", &temporary))?;
     fs::rename(&temporary, path).map_err(SourceError::io("rename to", path))
 }
 
 fn stamp(path: &Path) -> Result<(u64, (u64, u32)), SourceError> {
     let meta = fs::metadata(path).map_err(SourceError::io("open", path))?;
-    let modified = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let modified = meta
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default();
     Ok((meta.len(), (modified.as_secs(), modified.subsec_nanos())))
 }
 
@@ -162,7 +208,11 @@ mod tests {
         let manifest = Manifest::new("test".into(), None, vec![file]);
         manifest.write(folder.path()).unwrap();
         assert_eq!(Manifest::read(folder.path()).unwrap().unwrap(), manifest);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file stays");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            2,
+            "no temporary file stays"
+        );
     }
 
     #[test]
@@ -174,15 +224,42 @@ mod tests {
         };
         let sha = "a".repeat(64);
         assert!(read(&with("m.gguf", &sha, "")).unwrap().is_some());
-        assert!(matches!(read(&with("../x", &sha, "")), Err(SourceError::UnsafeName { .. })));
-        assert!(matches!(read(&with("/etc/x", &sha, "")), Err(SourceError::UnsafeName { .. })));
-        assert!(matches!(read(&with("m", "zz", "")), Err(SourceError::Manifest { .. })));
-        assert!(matches!(read(&with("m", &sha, r#","folder":"rel""#)), Err(SourceError::Manifest { .. })));
-        for text in ["", "{}", "[]", "null", r#"{"format":2,"source":"","installed":0,"files":[]}"#] {
-            assert!(matches!(read(text), Err(SourceError::Manifest { .. })), "{text}");
+        assert!(matches!(
+            read(&with("../x", &sha, "")),
+            Err(SourceError::UnsafeName { .. })
+        ));
+        assert!(matches!(
+            read(&with("/etc/x", &sha, "")),
+            Err(SourceError::UnsafeName { .. })
+        ));
+        assert!(matches!(
+            read(&with("m", "zz", "")),
+            Err(SourceError::Manifest { .. })
+        ));
+        assert!(matches!(
+            read(&with("m", &sha, r#","folder":"rel""#)),
+            Err(SourceError::Manifest { .. })
+        ));
+        for text in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            r#"{"format":2,"source":"","installed":0,"files":[]}"#,
+        ] {
+            assert!(
+                matches!(read(text), Err(SourceError::Manifest { .. })),
+                "{text}"
+            );
         }
-        assert!(matches!(read(&"[".repeat(100_000)), Err(SourceError::Manifest { .. })));
-        assert!(matches!(read(&" ".repeat(2 << 20)), Err(SourceError::Manifest { .. })));
+        assert!(matches!(
+            read(&"[".repeat(100_000)),
+            Err(SourceError::Manifest { .. })
+        ));
+        assert!(matches!(
+            read(&" ".repeat(2 << 20)),
+            Err(SourceError::Manifest { .. })
+        ));
     }
 
     proptest! {

@@ -19,7 +19,11 @@ pub(super) fn check_model_name(place: &str, name: &str) -> Result<(), SourceErro
     } else {
         return Ok(());
     };
-    Err(SourceError::UnsafeName { place: place.into(), name: shorten(name), reason })
+    Err(SourceError::UnsafeName {
+        place: place.into(),
+        name: shorten(name),
+        reason,
+    })
 }
 
 /// A file name that stays below the folder it is joined to, on every system.
@@ -37,7 +41,11 @@ pub(super) fn check_relative(place: &str, name: &str) -> Result<(), SourceError>
     } else {
         return Ok(());
     };
-    Err(SourceError::UnsafeName { place: place.into(), name: shorten(name), reason })
+    Err(SourceError::UnsafeName {
+        place: place.into(),
+        name: shorten(name),
+        reason,
+    })
 }
 
 /// The content's name that a hub gives (a hash), or a commit.
@@ -52,12 +60,16 @@ pub(super) fn is_sha256(text: &str) -> bool {
 /// A branch, tag, pull-request reference or commit.
 pub(super) fn is_revision(text: &str) -> bool {
     check_relative("", text).is_ok()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
 }
 
 /// `org/repo` as the hub allows it; "--" separates the parts in the hub's cache and cannot be inside one.
 pub(super) fn repo_problem(repo: &str) -> Option<&'static str> {
-    let Some((org, name)) = repo.split_once('/') else { return Some("a repository is written org/repo") };
+    let Some((org, name)) = repo.split_once('/') else {
+        return Some("a repository is written org/repo");
+    };
     for part in [org, name] {
         if check_model_name("", part).is_err() {
             return Some("the parts of org/repo hold only letters, digits, '.', '_' and '-'");
@@ -83,7 +95,20 @@ mod tests {
 
     #[test]
     fn paths_that_leave_the_folder_are_refused() {
-        for bad in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "C:\\x", "C:x", "a\\b", "a\0b", "a\nb"] {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "./a",
+            "a/.",
+            "C:\\x",
+            "C:x",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+        ] {
             assert!(check_relative("t", bad).is_err(), "{bad:?}");
         }
         assert!(check_relative("t", &"a".repeat(2000)).is_err());
@@ -97,7 +122,9 @@ mod tests {
         for bad in ["", ".", "..", ".x", "a/b", "a b", "ü"] {
             assert!(check_model_name("t", bad).is_err(), "{bad:?}");
         }
-        for bad in ["a", "a/", "/a", "a/b/c", "a--b/c", "a/..", "a/b..c", "a/b c"] {
+        for bad in [
+            "a", "a/", "/a", "a/b/c", "a--b/c", "a/..", "a/b..c", "a/b c",
+        ] {
             assert!(repo_problem(bad).is_some(), "{bad:?}");
         }
         assert_eq!(repo_problem("org/Model-1.5_x"), None);

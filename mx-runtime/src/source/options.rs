@@ -14,6 +14,8 @@ pub struct Options {
     pub offline: bool,
     /// Forbids asking the hub over the network; its cache on disk is still read.
     pub hub_offline: bool,
+    /// Asks the hub for the newest state of a branch even when its cache has one; the cache is used when it cannot.
+    pub refresh: bool,
     /// Address of the hub. Plain `http` works only when this says so.
     pub hub_endpoint: String,
     /// Sent to the hub's own address, never to where it redirects.
@@ -49,7 +51,7 @@ pub struct Limits {
     pub max_listing_bytes: u64,
     /// Files in a repository's file list. Default 10 000.
     pub max_files: usize,
-    /// Fewer bytes than this within [`Options::stall_timeout`] count as a stall. Default 1024.
+    /// Fewer bytes than this within [`Options::stall_timeout`] count as a stall. Default 16 KiB.
     pub min_bytes: u64,
 }
 
@@ -78,6 +80,7 @@ impl Default for Options {
         Self {
             offline: false,
             hub_offline: false,
+            refresh: false,
             hub_endpoint: HUB.into(),
             hub_token: None,
             hub_cache: None,
@@ -98,7 +101,7 @@ impl Default for Limits {
             max_side_file_bytes: 256 << 20,
             max_listing_bytes: 16 << 20,
             max_files: 10_000,
-            min_bytes: 1024,
+            min_bytes: 16 << 10,
         }
     }
 }
@@ -118,9 +121,15 @@ impl Options {
     /// An empty variable counts as not set. A switch is on at `1`, `on`, `yes`, `true`.
     #[must_use]
     pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| env(name).map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
+        let set = |name: &str| {
+            env(name)
+                .map(|v| v.trim().to_string())
+                .filter(|v| !v.is_empty())
+        };
         let switch = |name: &str| set(name).is_some_and(|v| is_on(&v));
-        let home = set("HOME").or_else(|| set("USERPROFILE")).map(PathBuf::from);
+        let home = set("HOME")
+            .or_else(|| set("USERPROFILE"))
+            .map(PathBuf::from);
         let path = |name: &str| set(name).map(|v| expand_user(&v, home.as_deref()));
 
         let hub_home = path("HF_HOME").or_else(|| {
@@ -130,7 +139,8 @@ impl Options {
         let hub_cache = path("HF_HUB_CACHE")
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| hub_home.as_ref().map(|h| h.join("hub")));
-        let token_file = path("HF_TOKEN_PATH").or_else(|| hub_home.as_ref().map(|h| h.join("token")));
+        let token_file =
+            path("HF_TOKEN_PATH").or_else(|| hub_home.as_ref().map(|h| h.join("token")));
         let token_file = token_file.filter(|_| !switch("HF_HUB_DISABLE_IMPLICIT_TOKEN"));
         let token = set("HF_TOKEN")
             .or_else(|| set("HUGGING_FACE_HUB_TOKEN"))
@@ -169,7 +179,9 @@ impl fmt::Debug for Secret {
 }
 
 fn is_on(value: &str) -> bool {
-    ["1", "on", "yes", "true"].iter().any(|v| value.eq_ignore_ascii_case(v))
+    ["1", "on", "yes", "true"]
+        .iter()
+        .any(|v| value.eq_ignore_ascii_case(v))
 }
 
 fn expand_user(path: &str, home: Option<&Path>) -> PathBuf {
@@ -183,7 +195,11 @@ fn expand_user(path: &str, home: Option<&Path>) -> PathBuf {
 fn read_token(path: &Path) -> Option<String> {
     use std::io::Read;
     let mut text = String::new();
-    std::fs::File::open(path).ok()?.take(MAX_TOKEN_FILE).read_to_string(&mut text).ok()?;
+    std::fs::File::open(path)
+        .ok()?
+        .take(MAX_TOKEN_FILE)
+        .read_to_string(&mut text)
+        .ok()?;
     let token = text.trim();
     (!token.is_empty()).then(|| token.to_string())
 }
@@ -194,24 +210,49 @@ mod tests {
     use super::*;
 
     fn from(vars: &[(&str, &str)]) -> Options {
-        let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let vars: Vec<(String, String)> = vars
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
         Options::from_env(&move |name| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
     }
 
     #[test]
     fn places_follow_the_hubs_rules() {
-        let cache = |vars: &[(&str, &str)]| from(vars).hub_cache.map(|p| p.to_string_lossy().into_owned());
+        let cache = |vars: &[(&str, &str)]| {
+            from(vars)
+                .hub_cache
+                .map(|p| p.to_string_lossy().into_owned())
+        };
         assert_eq!(cache(&[]), None);
-        assert_eq!(cache(&[("HOME", "/h")]).unwrap(), "/h/.cache/huggingface/hub");
-        assert_eq!(cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]).unwrap(), "/c/huggingface/hub");
-        assert_eq!(cache(&[("HOME", "/h"), ("HF_HOME", "~/hf")]).unwrap(), "/h/hf/hub");
-        assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/cc")]).unwrap(), "/cc");
-        assert_eq!(cache(&[("HOME", "/h"), ("HF_HOME", " ")]).unwrap(), "/h/.cache/huggingface/hub");
+        assert_eq!(
+            cache(&[("HOME", "/h")]).unwrap(),
+            "/h/.cache/huggingface/hub"
+        );
+        assert_eq!(
+            cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]).unwrap(),
+            "/c/huggingface/hub"
+        );
+        assert_eq!(
+            cache(&[("HOME", "/h"), ("HF_HOME", "~/hf")]).unwrap(),
+            "/h/hf/hub"
+        );
+        assert_eq!(
+            cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/cc")]).unwrap(),
+            "/cc"
+        );
+        assert_eq!(
+            cache(&[("HOME", "/h"), ("HF_HOME", " ")]).unwrap(),
+            "/h/.cache/huggingface/hub"
+        );
     }
 
     #[test]
     fn switches_and_endpoint() {
-        let o = from(&[("HF_HUB_OFFLINE", "Yes"), ("HF_ENDPOINT", "http://localhost:1")]);
+        let o = from(&[
+            ("HF_HUB_OFFLINE", "Yes"),
+            ("HF_ENDPOINT", "http://localhost:1"),
+        ]);
         assert!(o.hub_offline && !o.offline);
         assert_eq!(o.hub_endpoint, "http://localhost:1");
         assert!(!from(&[("HF_HUB_OFFLINE", "0")]).hub_offline);
@@ -228,6 +269,12 @@ mod tests {
         let both = from(&[("HF_HOME", &home), ("HF_TOKEN", "hf_var")]);
         assert_eq!(token(&both).unwrap(), "hf_var");
         assert!(!format!("{both:?}").contains("hf_var"));
-        assert_eq!(token(&from(&[("HF_HOME", &home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")])), None);
+        assert_eq!(
+            token(&from(&[
+                ("HF_HOME", &home),
+                ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+            ])),
+            None
+        );
     }
 }

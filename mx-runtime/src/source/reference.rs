@@ -43,7 +43,10 @@ impl ModelRef {
     /// [`SourceError::BadReference`] for what fits no form. Whether a short name or a repository exists is found out
     /// by [`resolve`](super::resolve).
     pub fn parse(text: &str) -> Result<Self, SourceError> {
-        let bad = |reason| SourceError::BadReference { given: shorten(text), reason };
+        let bad = |reason| SourceError::BadReference {
+            given: shorten(text),
+            reason,
+        };
         if text.trim().is_empty() {
             return Err(bad("it is empty"));
         }
@@ -52,7 +55,8 @@ impl ModelRef {
         }
         let path = Path::new(text);
         let separated = text.contains('/') || text.contains('\\');
-        if path.exists() && (separated || text == "." || text == ".." || local::find(path).is_ok()) {
+        if path.exists() && (separated || text == "." || text == ".." || local::find(path).is_ok())
+        {
             return Ok(Self::Path(path.to_path_buf()));
         }
         if let Some(known) = known_model(text) {
@@ -83,7 +87,11 @@ impl fmt::Display for ModelRef {
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Known(known) => f.write_str(known.name),
             Self::Name(name) => f.write_str(name),
-            Self::Hub { repo, revision, file } => {
+            Self::Hub {
+                repo,
+                revision,
+                file,
+            } => {
                 f.write_str(repo)?;
                 revision.as_ref().map_or(Ok(()), |r| write!(f, "@{r}"))?;
                 file.as_ref().map_or(Ok(()), |x| write!(f, ":{x}"))
@@ -95,7 +103,9 @@ impl fmt::Display for ModelRef {
 fn is_path_only(text: &str) -> bool {
     let starts = ["/", "./", "../", "~", ".\\", "..\\", "\\"];
     let slashes = text.matches('/').count();
-    let whole_file = [".gguf", ".safetensors"].iter().any(|end| text.to_ascii_lowercase().ends_with(end));
+    let whole_file = [".gguf", ".safetensors"]
+        .iter()
+        .any(|end| text.to_ascii_lowercase().ends_with(end));
     starts.iter().any(|s| text.starts_with(s))
         || text.contains('\\')
         || (whole_file && !text.contains([':', '@']))
@@ -122,7 +132,11 @@ fn hub(text: &str) -> Result<ModelRef, &'static str> {
     if file.is_some_and(|f| super::names::check_relative("", f).is_err()) {
         return Err("the file after ':' is no path inside a repository");
     }
-    Ok(ModelRef::Hub { repo: repo.into(), revision: revision.map(String::from), file: file.map(String::from) })
+    Ok(ModelRef::Hub {
+        repo: repo.into(),
+        revision: revision.map(String::from),
+        file: file.map(String::from),
+    })
 }
 
 #[cfg(test)]
@@ -132,22 +146,47 @@ mod tests {
     use proptest::prelude::*;
 
     fn hub_ref(repo: &str, revision: Option<&str>, file: Option<&str>) -> ModelRef {
-        ModelRef::Hub { repo: repo.into(), revision: revision.map(Into::into), file: file.map(Into::into) }
+        ModelRef::Hub {
+            repo: repo.into(),
+            revision: revision.map(Into::into),
+            file: file.map(Into::into),
+        }
     }
 
     #[test]
     fn every_form() {
-        for name in ["smollm2", "SmolLM2", "smollm2-135m-instruct", "default", "gemma3-270m"] {
-            assert!(matches!(ModelRef::parse(name).unwrap(), ModelRef::Known(_)), "{name}");
+        for name in [
+            "smollm2",
+            "SmolLM2",
+            "smollm2-135m-instruct",
+            "default",
+            "gemma3-270m",
+        ] {
+            assert!(
+                matches!(ModelRef::parse(name).unwrap(), ModelRef::Known(_)),
+                "{name}"
+            );
         }
-        assert_eq!(ModelRef::parse("mine-1.5").unwrap(), ModelRef::Name("mine-1.5".into()));
+        assert_eq!(
+            ModelRef::parse("mine-1.5").unwrap(),
+            ModelRef::Name("mine-1.5".into())
+        );
         for (text, wanted) in [
             ("org/repo", hub_ref("org/repo", None, None)),
-            ("org/repo:a/b.gguf", hub_ref("org/repo", None, Some("a/b.gguf"))),
+            (
+                "org/repo:a/b.gguf",
+                hub_ref("org/repo", None, Some("a/b.gguf")),
+            ),
             ("org/repo:Q4_K_M", hub_ref("org/repo", None, Some("Q4_K_M"))),
             ("org/repo@v1", hub_ref("org/repo", Some("v1"), None)),
-            ("org/repo@refs/pr/1", hub_ref("org/repo", Some("refs/pr/1"), None)),
-            ("org/repo@main:x@2.gguf", hub_ref("org/repo", Some("main"), Some("x@2.gguf"))),
+            (
+                "org/repo@refs/pr/1",
+                hub_ref("org/repo", Some("refs/pr/1"), None),
+            ),
+            (
+                "org/repo@main:x@2.gguf",
+                hub_ref("org/repo", Some("main"), Some("x@2.gguf")),
+            ),
         ] {
             assert_eq!(ModelRef::parse(text).unwrap(), wanted);
             assert_eq!(wanted.to_string(), text);
@@ -156,11 +195,37 @@ mod tests {
 
     #[test]
     fn what_fits_no_form_is_refused() {
-        for text in ["", "  ", "a b", "org/repo@", "org/repo:", "org/repo:../x", "org/repo@../x", "a--b/c", "x:y", "a\nb", "org/repo@v:"] {
-            assert!(matches!(ModelRef::parse(text), Err(SourceError::BadReference { .. })), "{text:?}");
+        for text in [
+            "",
+            "  ",
+            "a b",
+            "org/repo@",
+            "org/repo:",
+            "org/repo:../x",
+            "org/repo@../x",
+            "a--b/c",
+            "x:y",
+            "a\nb",
+            "org/repo@v:",
+        ] {
+            assert!(
+                matches!(ModelRef::parse(text), Err(SourceError::BadReference { .. })),
+                "{text:?}"
+            );
         }
-        for text in ["./nowhere", "/nowhere/at/all", "nowhere.gguf", "a/b/c", "org/x.gguf", "~/x", "C:\\x"] {
-            assert!(matches!(ModelRef::parse(text), Err(SourceError::NoSuchPath { .. })), "{text:?}");
+        for text in [
+            "./nowhere",
+            "/nowhere/at/all",
+            "nowhere.gguf",
+            "a/b/c",
+            "org/x.gguf",
+            "~/x",
+            "C:\\x",
+        ] {
+            assert!(
+                matches!(ModelRef::parse(text), Err(SourceError::NoSuchPath { .. })),
+                "{text:?}"
+            );
         }
     }
 
@@ -169,9 +234,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("m.gguf");
         std::fs::write(&file, "GGUF").unwrap();
-        assert_eq!(ModelRef::parse(file.to_str().unwrap()).unwrap(), ModelRef::Path(file.clone()));
+        assert_eq!(
+            ModelRef::parse(file.to_str().unwrap()).unwrap(),
+            ModelRef::Path(file.clone())
+        );
         let given = folder.path().to_str().unwrap();
-        assert_eq!(ModelRef::parse(given).unwrap(), ModelRef::Path(folder.path().into()));
+        assert_eq!(
+            ModelRef::parse(given).unwrap(),
+            ModelRef::Path(folder.path().into())
+        );
         let beside = folder.path().join("n.gguf");
         let error = ModelRef::parse(beside.to_str().unwrap()).unwrap_err();
         assert!(error.to_string().contains("m.gguf"), "{error}");

@@ -103,10 +103,15 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(SourceError::io("list", &self.root)(e)),
         };
-        let names = entries.filter_map(Result::ok).filter_map(|e| e.file_name().into_string().ok());
+        let names = entries
+            .filter_map(Result::ok)
+            .filter_map(|e| e.file_name().into_string().ok());
         let mut names: Vec<String> = names.filter(|n| check_model_name("", n).is_ok()).collect();
         names.sort_unstable();
-        Ok(names.iter().filter_map(|name| self.describe(name)).collect())
+        Ok(names
+            .iter()
+            .filter_map(|name| self.describe(name))
+            .collect())
     }
 
     /// The model of this name or alias.
@@ -131,11 +136,17 @@ impl Store {
             return Err(SourceError::Io {
                 action: "remove",
                 path: self.folder(name),
-                source: std::io::Error::new(std::io::ErrorKind::ResourceBusy, "another process is installing it"),
+                source: std::io::Error::new(
+                    std::io::ErrorKind::ResourceBusy,
+                    "another process is installing it",
+                ),
             });
         };
         let (folder, partial) = (self.folder(name), self.partial(name));
-        let kept = Manifest::read(&folder).ok().flatten().and_then(|m| m.folder);
+        let kept = Manifest::read(&folder)
+            .ok()
+            .flatten()
+            .and_then(|m| m.folder);
         let mut bytes = folder_bytes(&partial);
         remove_tree(&partial)?;
         if folder.exists() {
@@ -145,7 +156,11 @@ impl Store {
             fs::rename(&folder, partial.join(OLD)).map_err(SourceError::io("remove", &folder))?;
             remove_tree(&partial)?;
         }
-        Ok(Some(Removed { name: name.into(), bytes, kept }))
+        Ok(Some(Removed {
+            name: name.into(),
+            bytes,
+            kept,
+        }))
     }
 
     /// Hashes every file of a model again. A model whose files only carry another time is [`StoredState::Intact`]
@@ -154,10 +169,16 @@ impl Store {
     /// # Errors
     /// [`SourceError::SizeMismatch`] or [`SourceError::ChecksumMismatch`] for a damaged file; the manifest or a file
     /// cannot be read; `progress` cancels.
-    pub fn verify(&self, name: &str, progress: &mut dyn Progress) -> Result<Option<StoredModel>, SourceError> {
+    pub fn verify(
+        &self,
+        name: &str,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<StoredModel>, SourceError> {
         let name = checked(name)?;
         let own = self.folder(name);
-        let Some(mut manifest) = Manifest::read(&own)? else { return Ok(None) };
+        let Some(mut manifest) = Manifest::read(&own)? else {
+            return Ok(None);
+        };
         let base = manifest.base(&own).to_path_buf();
         let mut touched = false;
         for file in &mut manifest.files {
@@ -165,12 +186,22 @@ impl Store {
             let now = ManifestFile::of(&base, &file.name, String::new())?;
             let what = || path.display().to_string();
             if now.bytes != file.bytes {
-                return Err(SourceError::SizeMismatch { what: what(), given: now.bytes, wanted: file.bytes });
+                return Err(SourceError::SizeMismatch {
+                    what: what(),
+                    given: now.bytes,
+                    wanted: file.bytes,
+                });
             }
             let label = format!("checking {}", file.name);
-            let given = during(progress, &label, Some(file.bytes), |progress| sha256_file(&path, progress))?;
+            let given = during(progress, &label, Some(file.bytes), |progress| {
+                sha256_file(&path, progress)
+            })?;
             if !given.eq_ignore_ascii_case(&file.sha256) {
-                return Err(SourceError::ChecksumMismatch { what: what(), given, wanted: file.sha256.clone() });
+                return Err(SourceError::ChecksumMismatch {
+                    what: what(),
+                    given,
+                    wanted: file.sha256.clone(),
+                });
             }
             touched |= file.modified != now.modified;
             file.modified = now.modified;
@@ -185,7 +216,11 @@ impl Store {
     }
 
     /// Begins an installation: waits for the lock, and clears what a dead process left except finished packages.
-    pub(super) fn stage(&self, name: &str, progress: &mut dyn Progress) -> Result<Staging<'_>, SourceError> {
+    pub(super) fn stage(
+        &self,
+        name: &str,
+        progress: &mut dyn Progress,
+    ) -> Result<Staging<'_>, SourceError> {
         let name = checked(name)?.to_string();
         let lock = Lock::acquire(&self.lock_file(&name), progress)?;
         self.sweep(&name);
@@ -193,7 +228,12 @@ impl Store {
         remove_tree(&partial.join(NEW))?;
         remove_tree(&partial.join(OLD))?;
         fs::create_dir_all(partial.join(NEW)).map_err(SourceError::io("create", &partial))?;
-        Ok(Staging { store: self, name, partial, _lock: lock })
+        Ok(Staging {
+            store: self,
+            name,
+            partial,
+            _lock: lock,
+        })
     }
 
     /// Notes a verified model whose file lies elsewhere.
@@ -207,7 +247,8 @@ impl Store {
     ) -> Result<StoredModel, SourceError> {
         let staging = self.stage(name, progress)?;
         let file = std::path::absolute(file).map_err(SourceError::io("locate", file))?;
-        let (Some(folder), Some(leaf)) = (file.parent(), file.file_name().and_then(|n| n.to_str())) else {
+        let (Some(folder), Some(leaf)) = (file.parent(), file.file_name().and_then(|n| n.to_str()))
+        else {
             return Err(SourceError::NotAModel {
                 place: file.display().to_string(),
                 reason: "its name is no text",
@@ -215,7 +256,11 @@ impl Store {
             });
         };
         let entry = ManifestFile::of(folder, leaf, sha256)?;
-        staging.commit(&Manifest::new(source, Some(folder.to_path_buf()), vec![entry]))
+        staging.commit(&Manifest::new(
+            source,
+            Some(folder.to_path_buf()),
+            vec![entry],
+        ))
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -241,7 +286,9 @@ impl Store {
                 source: "unknown".into(),
                 installed: 0,
                 linked: false,
-                state: StoredState::Unreadable { reason: error.to_string() },
+                state: StoredState::Unreadable {
+                    reason: error.to_string(),
+                },
             }),
         }
     }
@@ -271,11 +318,18 @@ impl Store {
 
     /// Deletes old unfinished fetches of other models that no process works on.
     fn sweep(&self, own: &str) {
-        let Ok(entries) = fs::read_dir(self.root.join(PARTIAL)) else { return };
-        for name in entries.filter_map(Result::ok).filter_map(|e| e.file_name().into_string().ok()) {
+        let Ok(entries) = fs::read_dir(self.root.join(PARTIAL)) else {
+            return;
+        };
+        for name in entries
+            .filter_map(Result::ok)
+            .filter_map(|e| e.file_name().into_string().ok())
+        {
             let path = self.partial(&name);
             let age = fs::metadata(&path).and_then(|m| m.modified()).ok();
-            let age = age.and_then(|t| SystemTime::now().duration_since(t).ok()).unwrap_or_default();
+            let age = age
+                .and_then(|t| SystemTime::now().duration_since(t).ok())
+                .unwrap_or_default();
             if name != own
                 && age > STALE
                 && check_model_name("", &name).is_ok()
@@ -314,11 +368,15 @@ impl Staging<'_> {
         manifest.write(&new)?;
         sync_folder(&new);
         if target.exists() {
-            fs::rename(&target, self.partial.join(OLD)).map_err(SourceError::io("replace", &target))?;
+            fs::rename(&target, self.partial.join(OLD))
+                .map_err(SourceError::io("replace", &target))?;
         }
         if let Err(error) = fs::rename(&new, &target) {
             // Without locks another process may have been first; its model is as good.
-            let theirs = self.store.describe(&self.name).filter(|m| m.state == StoredState::Intact);
+            let theirs = self
+                .store
+                .describe(&self.name)
+                .filter(|m| m.state == StoredState::Intact);
             return theirs.ok_or_else(|| SourceError::io("rename to", &target)(error));
         }
         sync_folder(&self.store.root);
@@ -337,7 +395,9 @@ fn checked(name: &str) -> Result<&str, SourceError> {
 
 pub(super) fn remove_tree(path: &Path) -> Result<(), SourceError> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(SourceError::io("delete", path)(e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(SourceError::io("delete", path)(e))
+        }
         _ => Ok(()),
     }
 }
@@ -347,7 +407,11 @@ pub(super) fn folder_bytes(folder: &Path) -> u64 {
     let mut waiting = vec![folder.to_path_buf()];
     let mut bytes = 0u64;
     while let Some(folder) = waiting.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
+        for entry in fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+        {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => waiting.push(entry.path()),
                 Ok(kind) if kind.is_file() && entry.file_name() != MANIFEST => {

@@ -24,6 +24,9 @@ pub enum TokenizerError {
         /// Position and cause.
         source: serde_json::Error,
     },
+    /// A key of a GGUF file has a value of the wrong type.
+    #[error(transparent)]
+    Metadata(#[from] crate::weights::WeightsError),
     /// A value exceeds one of [`TokenizerLimits`](super::TokenizerLimits).
     #[error("{what}: {given} exceeds the limit {limit_name} = {limit}")]
     LimitExceeded {

@@ -1,16 +1,22 @@
 //! A tokenizer rebuilt from the metadata of a GGUF file.
 
+mod check;
+mod merges;
+mod metadata;
+
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
 use super::bpe::{BpeTokenizer, Pipeline};
 use super::decoder::{ByteAlphabet, LeadingSpace, SPACE_MARK, byte_piece};
 use super::error::{TokenizerError, excerpt};
-use super::merges::{Bpe, Merge, MergeTable};
+use super::merges::{Bpe, MergeTable};
 use super::pre_tokenizers::{self, Entry};
 use super::specials::{AddedToken, AddedTokens};
 use super::vocabulary::{Kind, Vocabulary};
 use super::{SpecialTokens, TokenizerLimits};
+
+pub(crate) use merges::{resolve_merge, split_merge};
 
 /// The `tokenizer.*` metadata of a GGUF file, field by field.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -63,8 +69,8 @@ impl BpeTokenizer {
     /// wrong length, an id lies outside the vocabulary, a token occurs twice, a merge cannot be
     /// used, or a limit is exceeded.
     pub fn from_gguf(vocab: GgufVocab, limits: &TokenizerLimits) -> Result<Self, TokenizerError> {
-        check_lengths(&vocab, limits)?;
-        let special_tokens = special_tokens(&vocab)?;
+        check::lengths(&vocab, limits)?;
+        let special_tokens = check::special_tokens(&vocab)?;
         match vocab.model.as_str() {
             BYTE_LEVEL => byte_level(vocab, special_tokens, limits),
             SENTENCE_PIECE => sentence_piece(vocab, special_tokens, limits),
@@ -106,7 +112,7 @@ fn byte_level(
             _ => push(&mut vocabulary, text, &alphabet.decode(text), kind)?,
         }
     }
-    let merges = listed_merges(&vocabulary, listed)?;
+    let merges = merges::listed(&vocabulary, listed)?;
     let prefix = vocab.add_space_prefix.unwrap_or(false);
     let pipeline = Pipeline {
         normalizer: prefix.then(|| Prepend::new(" ".to_owned()).into()),
@@ -153,14 +159,8 @@ fn sentence_piece(
                 added.push(AddedToken::literal(id as u32, text, true));
             }
             Kind::User => {
-                // The file has runs of spaces as they stand in a text; merges speak of marks. A run
-                // that is in the vocabulary as marks as well is found by that token.
-                let marked = text.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
                 let plain = text.replace(SPACE_MARK, " ");
-                let repeated = vocabulary.push(&marked, plain.as_bytes(), kind)?;
-                if let Some(first) = repeated.filter(|_| marked == *text) {
-                    return Err(duplicate(text, first, id as u32));
-                }
+                push(&mut vocabulary, text, plain.as_bytes(), kind)?;
                 added.push(AddedToken::literal(id as u32, text, false));
             }
             Kind::Byte => {
@@ -178,7 +178,7 @@ fn sentence_piece(
             }
         }
     }
-    let merges = merges_by_score(&vocabulary, scores, limits)?;
+    let merges = merges::by_score(&vocabulary, scores, limits)?;
     let prefix = vocab.add_space_prefix.unwrap_or(true);
     let pipeline = Pipeline {
         normalizer: Some(mark_spaces(prefix)?),
@@ -234,60 +234,6 @@ impl GgufVocab {
     }
 }
 
-fn check_lengths(vocab: &GgufVocab, limits: &TokenizerLimits) -> Result<(), TokenizerError> {
-    let wanted = vocab.tokens.len();
-    if NO_VOCABULARY.contains(&vocab.model.as_str()) {
-        return Ok(());
-    }
-    if wanted == 0 {
-        return Err(TokenizerError::MissingField { field: TOKENS });
-    }
-    if wanted > limits.tokens {
-        return Err(TokenizerError::limit(TOKENS, wanted, "tokens", limits.tokens));
-    }
-    if let Some(long) = vocab.tokens.iter().map(String::len).find(|len| *len > limits.token_bytes) {
-        return Err(TokenizerError::limit(
-            "bytes of a token",
-            long,
-            "token_bytes",
-            limits.token_bytes,
-        ));
-    }
-    let merges = vocab.merges.as_ref().map_or(0, Vec::len);
-    if merges > limits.merges {
-        return Err(TokenizerError::limit(MERGES, merges, "merges", limits.merges));
-    }
-    let lengths = [
-        (SCORES, vocab.scores.as_ref().map(Vec::len)),
-        (TOKEN_TYPE, vocab.token_types.as_ref().map(Vec::len)),
-    ];
-    for (field, given) in lengths {
-        if let Some(given) = given.filter(|given| *given != wanted) {
-            return Err(TokenizerError::WrongLength { field, given, wanted });
-        }
-    }
-    Ok(())
-}
-
-fn special_tokens(vocab: &GgufVocab) -> Result<SpecialTokens, TokenizerError> {
-    let vocab_size = vocab.tokens.len();
-    let check = |field, id: Option<u32>| match id {
-        Some(id) if id as usize >= vocab_size => {
-            Err(TokenizerError::IdOutOfRange { field, given: id.into(), vocab_size })
-        }
-        id => Ok(id),
-    };
-    let eos = check("tokenizer.ggml.eos_token_id", vocab.eos)?;
-    let eot = check("tokenizer.ggml.eot_token_id", vocab.eot)?;
-    Ok(SpecialTokens {
-        bos: check("tokenizer.ggml.bos_token_id", vocab.bos)?,
-        eos: eos.into_iter().chain(eot.filter(|eot| Some(*eot) != eos)).collect(),
-        pad: check("tokenizer.ggml.padding_token_id", vocab.pad)?,
-        unk: check("tokenizer.ggml.unknown_token_id", vocab.unk)?,
-        add_bos: false,
-    })
-}
-
 fn push(
     vocabulary: &mut Vocabulary,
     text: &str,
@@ -307,98 +253,4 @@ fn push(
 
 fn duplicate(text: &str, first: u32, second: u32) -> TokenizerError {
     TokenizerError::DuplicateToken { text: excerpt(text), first, second }
-}
-
-/// Merges as the file lists them.
-fn listed_merges(
-    vocabulary: &Vocabulary,
-    listed: &[String],
-) -> Result<Vec<Merge>, TokenizerError> {
-    let mut merges = Vec::with_capacity(listed.len());
-    let mut joined = String::new();
-    for (index, merge) in listed.iter().enumerate() {
-        let (left, right) = split_merge(merge).ok_or_else(|| TokenizerError::BadMerge {
-            index,
-            merge: excerpt(merge),
-            reason: "wanted two pieces with a space between them",
-        })?;
-        merges.push(resolve_merge(vocabulary, index, left, right, &mut joined)?);
-    }
-    merges.retain(|merge| vocabulary.kind(merge.id) != Kind::Special);
-    Ok(merges)
-}
-
-/// The two sides of `left right`. A piece may start with a space, never contain one.
-pub(crate) fn split_merge(merge: &str) -> Option<(&str, &str)> {
-    let first = merge.chars().next()?.len_utf8();
-    let space = first + merge[first..].find(' ')?;
-    let (left, right) = (&merge[..space], &merge[space + 1..]);
-    (!right.is_empty()).then_some((left, right))
-}
-
-/// Looks up the three tokens of a merge. `joined` is a buffer.
-pub(crate) fn resolve_merge(
-    vocabulary: &Vocabulary,
-    index: usize,
-    left: &str,
-    right: &str,
-    joined: &mut String,
-) -> Result<Merge, TokenizerError> {
-    joined.clear();
-    joined.push_str(left);
-    joined.push_str(right);
-    let find = |text: &str, reason| {
-        vocabulary.id(text).ok_or_else(|| TokenizerError::BadMerge {
-            index,
-            merge: excerpt(&format!("{left} {right}")),
-            reason,
-        })
-    };
-    Ok(Merge {
-        left: find(left, "the left piece is not in the vocabulary")?,
-        right: find(right, "the right piece is not in the vocabulary")?,
-        id: find(joined, "the joined piece is not in the vocabulary")?,
-    })
-}
-
-/// Merges of a vocabulary that only has scores: every way to put a piece together from two others,
-/// best score first, then by ids.
-fn merges_by_score(
-    vocabulary: &Vocabulary,
-    scores: &[f32],
-    limits: &TokenizerLimits,
-) -> Result<Vec<Merge>, TokenizerError> {
-    let is_piece = |id: &u32| matches!(vocabulary.kind(*id), Kind::Normal | Kind::User);
-    let mut pieces: Vec<u32> = (0..vocabulary.len() as u32).filter(is_piece).collect();
-    pieces.sort_unstable_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
-
-    let mut merges: Vec<Merge> = Vec::with_capacity(pieces.len());
-    let mut work = 0;
-    for same_score in pieces
-        .chunk_by(|a, b| scores[*a as usize].total_cmp(&scores[*b as usize]).is_eq())
-    {
-        let start = merges.len();
-        for &id in same_score {
-            let text = vocabulary.text(id).unwrap_or_default();
-            for (cut, _) in text.char_indices().skip(1) {
-                work += text.len();
-                let (left, right) = text.split_at(cut);
-                if let Some(left) = vocabulary.id(left)
-                    && let Some(right) = vocabulary.id(right)
-                {
-                    merges.push(Merge { left, right, id });
-                }
-            }
-            if work > limits.rebuild_bytes {
-                let limit = limits.rebuild_bytes;
-                return Err(TokenizerError::limit("rebuilding merges", work, "rebuild_bytes", limit));
-            }
-            if merges.len() > limits.merges {
-                let limit = limits.merges;
-                return Err(TokenizerError::limit("merges", merges.len(), "merges", limit));
-            }
-        }
-        merges[start..].sort_unstable_by_key(|merge| (merge.left, merge.right));
-    }
-    Ok(merges)
 }

@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use self::components::Decoding;
 use self::model::ModelJson;
-use super::bpe::{BpeTokenizer, Pipeline};
+use super::bpe::BpeTokenizer;
 use super::error::{TokenizerError, excerpt};
 use super::gguf::resolve_merge;
 use super::merges::{Bpe, Merge, MergeTable};
 use super::specials::{AddedToken, AddedTokens};
 use super::vocabulary::{Kind, Vocabulary};
-use super::{TokenizerLimits, decoder};
+use super::TokenizerLimits;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";

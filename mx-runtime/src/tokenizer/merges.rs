@@ -62,14 +62,16 @@ impl MergeTable {
     }
 }
 
-impl std::fmt::Debug for MergeTable {
+impl std::fmt::Debug for Bpe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MergeTable").field("merges", &self.entries.len()).finish_non_exhaustive()
+        f.debug_struct("Bpe")
+            .field("tokens", &self.vocabulary.len())
+            .field("merges", &self.merges.entries.len())
+            .finish_non_exhaustive()
     }
 }
 
 /// A vocabulary with its merges.
-#[derive(Debug)]
 pub(crate) struct Bpe {
     pub(crate) vocabulary: Vocabulary,
     pub(crate) merges: MergeTable,

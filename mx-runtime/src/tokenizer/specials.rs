@@ -3,7 +3,7 @@
 //! One automaton finds all of them, a second one only those that are not control tokens: encoding
 //! with special tokens as text then costs no second copy of the tokenizer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -50,7 +50,7 @@ impl AddedToken {
 /// All added tokens of a tokenizer, ready to be found in a text.
 ///
 /// Matching is leftmost-longest.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct AddedTokens {
     tokens: Vec<AddedToken>,
     raw: Pair,
@@ -60,7 +60,15 @@ pub struct AddedTokens {
     /// Literal contents of control tokens only, for text that a user wrote.
     special: Finder,
     first_characters: BTreeSet<char>,
+    /// Characters that make a longer control token of a shorter one.
+    extensions: BTreeSet<char>,
     word: Option<SysRegex>,
+}
+
+impl std::fmt::Debug for AddedTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddedTokens").field("tokens", &self.tokens.len()).finish_non_exhaustive()
+    }
 }
 
 /// Where in the pipeline tokens are looked for.
@@ -106,6 +114,7 @@ impl AddedTokens {
                 first_characters.insert(first);
             }
         }
+        let extensions = extensions(&special.patterns);
         let word = match tokens.iter().any(|token| token.single_word) {
             true => Some(
                 SysRegex::new(r"\w").map_err(|e| TokenizerError::component("word pattern", e))?,
@@ -119,6 +128,7 @@ impl AddedTokens {
             special: special.build()?,
             tokens,
             first_characters,
+            extensions,
             word,
         })
     }
@@ -136,7 +146,7 @@ impl AddedTokens {
     #[must_use]
     pub fn split_specials(&self, text: &str) -> Vec<Segment> {
         let mut segments = Vec::new();
-        let mut push_text = |segments: &mut Vec<Segment>, range: Range<usize>| {
+        let push_text = |segments: &mut Vec<Segment>, range: Range<usize>| {
             if !range.is_empty() {
                 segments.push(Segment::Text(text[range].to_owned()));
             }
@@ -165,6 +175,12 @@ impl AddedTokens {
     #[must_use]
     pub fn starts_special(&self, character: char) -> bool {
         self.first_characters.contains(&character)
+    }
+
+    /// Whether this character behind some control token makes another one of it.
+    #[must_use]
+    pub fn extends_special(&self, character: char) -> bool {
+        self.extensions.contains(&character)
     }
 
     /// Cuts a text into added tokens and the text between them, which together cover it.
@@ -227,8 +243,17 @@ impl AddedTokens {
     }
 }
 
+fn extensions(contents: &[String]) -> BTreeSet<char> {
+    let known: HashSet<&str> = contents.iter().map(String::as_str).collect();
+    let behind_known = |content: &'_ str| -> Vec<char> {
+        let characters = content.char_indices().skip(1);
+        characters.filter(|(at, _)| known.contains(&content[..*at])).map(|(_, c)| c).collect()
+    };
+    contents.iter().flat_map(|content| behind_known(content)).collect()
+}
+
 /// The automaton over all tokens of a stage, and the one over those that are not control tokens.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Pair {
     all: Finder,
     plain: Finder,
@@ -239,12 +264,6 @@ struct Pair {
 struct Finder {
     automaton: Option<AhoCorasick>,
     tokens: Vec<usize>,
-}
-
-impl std::fmt::Debug for Finder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Finder").field("patterns", &self.tokens.len()).finish_non_exhaustive()
-    }
 }
 
 #[derive(Default)]

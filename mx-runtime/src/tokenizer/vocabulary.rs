@@ -99,12 +99,6 @@ impl Vocabulary {
     }
 }
 
-impl std::fmt::Debug for Vocabulary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vocabulary").field("tokens", &self.len()).finish_non_exhaustive()
-    }
-}
-
 /// Byte strings one behind the other.
 #[derive(Default)]
 struct Arena {

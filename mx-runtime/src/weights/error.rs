@@ -353,6 +353,14 @@ pub enum WeightsError {
         /// Bytes needed; none if the product of the shape overflows or is no whole number of bytes.
         wanted: Option<u64>,
     },
+    /// The header of a safetensors file does not begin with `{`, as the format demands.
+    #[error("{}: the header begins with byte {found:#04x}, wanted 0x7b ('{{')", path.display())]
+    HeaderStart {
+        /// The file.
+        path: PathBuf,
+        /// The first byte of the header.
+        found: u8,
+    },
     /// The JSON of a safetensors header or index is not as the format wants it.
     #[error("{}: invalid {what}: {source}", path.display())]
     InvalidHeader {
@@ -477,7 +485,7 @@ impl WeightsError {
             Self::Gap { .. } => "gap",
             Self::BadOffsets { .. } => "bad_offsets",
             Self::SizeMismatch { .. } => "size_mismatch",
-            Self::InvalidHeader { .. } => "invalid_header",
+            Self::HeaderStart { .. } | Self::InvalidHeader { .. } => "invalid_header",
             Self::ShardOutsideFolder { .. } => "shard_outside_folder",
             Self::MissingShard { .. } => "missing_shard",
             Self::MissingFromShard { .. } => "missing_from_shard",

@@ -137,6 +137,8 @@ fn headers_that_are_not_as_the_format_wants_are_refused() {
         "null",
         "[]",
         "{} x",
+        " {}",
+        r#"{"__metadata__":null}"#,
         "{\"a\":",
         r#"{"a":null}"#,
         r#"{"a":{"dtype":"F32","shape":[0]}}"#,

@@ -6,8 +6,8 @@ mod dry;
 mod ngram;
 
 pub use bias::{exponential_decay, sequence_bias};
-pub(crate) use bias::SequenceTable;
-pub(crate) use counts::WindowCounts;
+pub(crate) use bias::{SequenceTable, check_bias, check_tokens};
+pub(crate) use counts::{IdHasher, IdMap, WindowCounts};
 pub use dry::DryOptions;
 pub(crate) use dry::DryScratch;
 pub(crate) use ngram::NgramIndex;

@@ -1,1 +1,490 @@
-//! x
+//! Causal attention of query tiles over a key-value cache, with grouped heads.
+//!
+//! For a query at position p and keys at positions j in its range (`j <= p`, and `j > p - window`
+//! if there is a window):
+//!
+//! ```text
+//! s_j = scale · ⟨q, k_j⟩        out = Σ_j e^(s_j) v_j / Σ_j e^(s_j)
+//! ```
+//!
+//! The keys are taken in *spans* of [`SPAN`] absolute positions. Within a span the largest score
+//! is known before any exponential; spans are merged in order by the usual rescaling. The result
+//! of a query depends on its own range of absolute positions only: computing it in a long prefill,
+//! token by token, with other sequences beside it, or with spans on different threads gives the
+//! same bits.
+//!
+//! Fixed-point caches multiply integers: the query is rounded to 13 to 15 bits, the weights
+//! `e^(s - max)` times the value scales to 15 bits a span.
+
+mod fixed;
+mod float;
+
+use std::ops::Range;
+
+use super::error::{CpuError, check_size};
+use super::kernels::{Kernels, LANES, Lane, Simd, Task};
+use super::kv::{KV_BLOCK, KvCache, KvFormat, Slab};
+use super::ops::{exp, exp2};
+use super::threads::TileMut;
+
+/// Positions of a span, the unit in which keys are taken and can be spread over threads.
+pub const SPAN: usize = 256;
+
+const BLOCKS: usize = SPAN / KV_BLOCK;
+
+/// What stays the same for all attention of a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionParams {
+    /// Query heads; a multiple of the cache's kv heads.
+    pub heads: usize,
+    /// Factor of the scores, commonly 1 / sqrt(head_dim).
+    pub scale: f32,
+    /// Keys that a query sees, itself included; all if `None`.
+    pub window: Option<usize>,
+    /// `s = cap · tanh(s / cap)`, if given.
+    pub softcap: Option<f32>,
+}
+
+/// Queries of one sequence at consecutive positions, all heads of one kv head.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryTile<'a> {
+    /// Queries after rope: `[rows, heads · head_dim]`, the rows of this tile only.
+    pub queries: &'a [f32],
+    /// Position of the first row.
+    pub first_position: usize,
+    /// Layer of the cache to read.
+    pub layer: usize,
+    /// The kv head; its query heads are `kv_head · group ..`, with group = heads / kv_heads.
+    pub kv_head: usize,
+}
+
+/// Working memory of one thread.
+#[derive(Debug, Default)]
+pub struct AttentionScratch {
+    /// Scaled queries, `[rows][head_dim]`, as f32 or as pairs of integers.
+    queries: Vec<f32>,
+    pairs: Vec<i32>,
+    /// Factor that undoes the rounding of the queries, by row.
+    factors: Vec<f32>,
+    /// `[rows][SPAN]`: scores, then weights.
+    scores: Vec<f32>,
+    weights: Vec<i16>,
+    weight_scales: Vec<f32>,
+    /// Results of a span and of the spans before: `[rows]` records.
+    span: Vec<f32>,
+    total: Vec<f32>,
+}
+
+/// Values of the record of one query and head: the weighted values, the largest score in units of
+/// log2, the sum of the weights.
+pub fn record_len(head_dim: usize) -> usize {
+    head_dim + 2
+}
+
+/// The spans that hold the keys of the rows at `positions`.
+pub fn spans(positions: Range<usize>, window: Option<usize>) -> Range<usize> {
+    let first = key_range(positions.start, window).start / SPAN;
+    first..positions.end.div_ceil(SPAN)
+}
+
+fn key_range(position: usize, window: Option<usize>) -> Range<usize> {
+    let end = position + 1;
+    end - window.unwrap_or(end).clamp(1, end)..end
+}
+
+impl Kernels {
+    /// Attention of a tile over all its keys.
+    ///
+    /// The cache must hold the keys of the tile's own positions (written, if not yet advanced).
+    ///
+    /// # Shapes
+    ///
+    /// `out`: `[rows, group · head_dim]`.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError::Size`], [`CpuError::Multiple`] or [`CpuError::Limit`] when tile, cache and
+    /// output do not fit together.
+    pub fn attend(
+        self,
+        params: &AttentionParams,
+        cache: &KvCache,
+        tile: QueryTile<'_>,
+        scratch: &mut AttentionScratch,
+        out: &mut TileMut<'_, f32>,
+    ) -> Result<(), CpuError> {
+        let plan = Plan::new(params, cache, tile)?;
+        check_size("rows of the attention output", out.rows(), plan.positions)?;
+        check_size(
+            "columns of the attention output",
+            out.cols(),
+            plan.group * plan.head_dim,
+        )?;
+        self.run(Attend {
+            plan: &plan,
+            scratch,
+            out: Out::Whole(out),
+        });
+        Ok(())
+    }
+
+    /// Attention of a tile over one span, as records for [`merge_spans`](Self::merge_spans): the
+    /// way to spread one long row over threads.
+    ///
+    /// # Shapes
+    ///
+    /// `out`: `[rows · group, record_len(head_dim)]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`attend`](Self::attend).
+    pub fn attend_span(
+        self,
+        params: &AttentionParams,
+        cache: &KvCache,
+        tile: QueryTile<'_>,
+        span: usize,
+        scratch: &mut AttentionScratch,
+        out: &mut [f32],
+    ) -> Result<(), CpuError> {
+        let plan = Plan::new(params, cache, tile)?;
+        check_size(
+            "attention records",
+            out.len(),
+            plan.rows() * record_len(plan.head_dim),
+        )?;
+        self.run(Attend {
+            plan: &plan,
+            scratch,
+            out: Out::Span(span, out),
+        });
+        Ok(())
+    }
+
+    /// Merges the records of one query and head over its spans, in order, into its output.
+    ///
+    /// # Shapes
+    ///
+    /// `records`: `[spans, stride]`, the record of the query at the start of each row of `stride`
+    /// values; `out`: `[head_dim]`.
+    pub fn merge_spans(self, records: &[f32], stride: usize, out: &mut [f32]) {
+        self.run(MergeSpans {
+            records,
+            stride,
+            out,
+        });
+    }
+}
+
+/// A checked tile.
+struct Plan<'a> {
+    params: &'a AttentionParams,
+    cache: &'a KvCache,
+    tile: QueryTile<'a>,
+    positions: usize,
+    group: usize,
+    head_dim: usize,
+}
+
+impl<'a> Plan<'a> {
+    fn new(
+        params: &'a AttentionParams,
+        cache: &'a KvCache,
+        tile: QueryTile<'a>,
+    ) -> Result<Self, CpuError> {
+        let shape = cache.shape();
+        if shape.kv_heads == 0 || params.heads == 0 || params.heads % shape.kv_heads != 0 {
+            return Err(CpuError::Multiple {
+                what: "heads",
+                given: params.heads,
+                multiple_of: shape.kv_heads,
+            });
+        }
+        for (what, given, limit) in [
+            ("layer", tile.layer, shape.layers),
+            ("kv_head", tile.kv_head, shape.kv_heads),
+        ] {
+            if given >= limit {
+                return Err(CpuError::Limit {
+                    what,
+                    given,
+                    limit: limit.saturating_sub(1),
+                });
+            }
+        }
+        let width = params.heads * shape.head_dim;
+        let positions = tile.queries.len() / width;
+        check_size("queries", tile.queries.len(), positions * width)?;
+        let end = tile.first_position.saturating_add(positions);
+        if positions > 0 && cache.slab(0, 0, (end - 1) / KV_BLOCK).is_none() {
+            return Err(CpuError::Limit {
+                what: "position",
+                given: end - 1,
+                limit: cache.len(),
+            });
+        }
+        Ok(Self {
+            params,
+            cache,
+            tile,
+            positions,
+            group: params.heads / shape.kv_heads,
+            head_dim: shape.head_dim,
+        })
+    }
+
+    /// Rows of the tile: position-major, query head minor.
+    fn rows(&self) -> usize {
+        self.positions * self.group
+    }
+
+    fn query(&self, row: usize) -> &[f32] {
+        let head = self.tile.kv_head * self.group + row % self.group;
+        let start = (row / self.group * self.params.heads + head) * self.head_dim;
+        &self.tile.queries[start..start + self.head_dim]
+    }
+
+    /// Keys of `row` within the span that starts at `start`, counted from there.
+    fn keys(&self, row: usize, start: usize) -> Range<usize> {
+        let position = self.tile.first_position + row / self.group;
+        let keys = key_range(position, self.params.window);
+        let clip = |x: usize| x.saturating_sub(start).min(SPAN);
+        clip(keys.start)..clip(keys.end)
+    }
+
+    /// Keys of all rows within the span.
+    fn all_keys(&self, start: usize) -> Range<usize> {
+        let last = self.rows().saturating_sub(1);
+        self.keys(0, start).start..self.keys(last, start).end
+    }
+
+    /// The blocks of a span that hold `keys`.
+    fn slabs(&self, span: usize, keys: &Range<usize>) -> [Option<Slab<'a>>; BLOCKS] {
+        let mut slabs = [None; BLOCKS];
+        for (block, slab) in slabs.iter_mut().enumerate() {
+            if block * KV_BLOCK < keys.end && (block + 1) * KV_BLOCK > keys.start {
+                let (layer, head) = (self.tile.layer, self.tile.kv_head);
+                *slab = self.cache.slab(layer, head, span * BLOCKS + block);
+            }
+        }
+        slabs
+    }
+}
+
+enum Out<'a, 'o> {
+    Whole(&'a mut TileMut<'o, f32>),
+    Span(usize, &'a mut [f32]),
+}
+
+struct Attend<'a, 'o> {
+    plan: &'a Plan<'a>,
+    scratch: &'a mut AttentionScratch,
+    out: Out<'a, 'o>,
+}
+
+impl Task for Attend<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { plan, scratch, out } = self;
+        let rows = plan.rows();
+        let len = record_len(plan.head_dim);
+        scratch.scores.resize(rows * SPAN, 0.0);
+        match plan.cache.shape().format {
+            KvFormat::F32 | KvFormat::F16 => float::prepare(plan, scratch),
+            KvFormat::Fixed16 => fixed::prepare::<i16>(plan, scratch),
+            KvFormat::Fixed8 => fixed::prepare::<i8>(plan, scratch),
+        }
+        let mut span_records = std::mem::take(&mut scratch.span);
+        let mut total = std::mem::take(&mut scratch.total);
+        match out {
+            Out::Span(span, out) => attend_span(s, plan, scratch, span, out),
+            Out::Whole(out) => {
+                span_records.resize(rows * len, 0.0);
+                total.resize(rows * len, 0.0);
+                let first = plan.tile.first_position;
+                let spans = spans(first..first + plan.positions, plan.params.window);
+                for (index, span) in spans.enumerate() {
+                    if index == 0 {
+                        attend_span(s, plan, scratch, span, &mut total);
+                        continue;
+                    }
+                    attend_span(s, plan, scratch, span, &mut span_records);
+                    for (total, new) in total.chunks_exact_mut(len).zip(span_records.chunks_exact(len)) {
+                        merge(s, total, new);
+                    }
+                }
+                for (row, total) in total.chunks_exact(len).take(rows).enumerate() {
+                    let at = row % plan.group * plan.head_dim;
+                    let out = &mut out.row(row / plan.group)[at..at + plan.head_dim];
+                    finish(s, total, out);
+                }
+            }
+        }
+        scratch.span = span_records;
+        scratch.total = total;
+    }
+}
+
+/// All rows over one span, into records.
+#[inline(always)]
+fn attend_span<S: Simd>(
+    s: S,
+    plan: &Plan<'_>,
+    scratch: &mut AttentionScratch,
+    span: usize,
+    records: &mut [f32],
+) {
+    let start = span * SPAN;
+    let keys = plan.all_keys(start);
+    if keys.is_empty() {
+        for record in records.chunks_exact_mut(record_len(plan.head_dim)) {
+            clear(record);
+        }
+        return;
+    }
+    let slabs = plan.slabs(span, &keys);
+    match plan.cache.shape().format {
+        KvFormat::F32 => float::span::<S, f32>(s, plan, scratch, start, &slabs, records),
+        KvFormat::F16 => float::span::<S, u16>(s, plan, scratch, start, &slabs, records),
+        KvFormat::Fixed16 => fixed::span::<S, i16>(s, plan, scratch, start, &slabs, records),
+        KvFormat::Fixed8 => fixed::span::<S, i8>(s, plan, scratch, start, &slabs, records),
+    }
+}
+
+/// Turns the scores of one row into `e^(s - max)`; returns the largest score and the sum.
+///
+/// Scores are in units of log2. Only the vectors that hold `all` are touched; outside of `own`
+/// the weights become zero.
+#[inline(always)]
+fn soften<S: Simd>(
+    s: S,
+    softcap: Option<f32>,
+    scores: &mut [f32],
+    all: &Range<usize>,
+    own: &Range<usize>,
+) -> (f32, f32) {
+    let first = all.start / LANES;
+    let (lanes, _) = scores.as_chunks_mut::<LANES>();
+    let lanes = &mut lanes[first..all.end.div_ceil(LANES)];
+    if let Some(cap) = softcap {
+        for lane in lanes.iter_mut() {
+            s.store(soft_cap(s, s.load(lane), cap), lane);
+        }
+    }
+    mask(lanes, first, own);
+    let mut peak = s.splat(f32::NEG_INFINITY);
+    for lane in lanes.iter() {
+        peak = s.max(peak, s.load(lane));
+    }
+    let peak = s.largest(peak);
+    if peak == f32::NEG_INFINITY {
+        for lane in lanes.iter_mut() {
+            *lane = [0.0; LANES];
+        }
+        return (peak, 0.0);
+    }
+    let shift = s.splat(peak);
+    let mut sum = s.splat(0.0);
+    for lane in lanes.iter_mut() {
+        let weight = exp2(s, s.sub(s.load(lane), shift));
+        sum = s.add(sum, weight);
+        s.store(weight, lane);
+    }
+    (peak, s.sum(sum))
+}
+
+#[inline(always)]
+fn mask(lanes: &mut [Lane<f32>], first: usize, own: &Range<usize>) {
+    for (index, lane) in lanes.iter_mut().enumerate() {
+        let start = (first + index) * LANES;
+        if start < own.start || start + LANES > own.end {
+            for (i, score) in lane.iter_mut().enumerate() {
+                if !own.contains(&(start + i)) {
+                    *score = f32::NEG_INFINITY;
+                }
+            }
+        }
+    }
+}
+
+/// `cap · tanh(s / cap)` for s in units of log2.
+#[inline(always)]
+fn soft_cap<S: Simd>(s: S, score: S::F, cap: f32) -> S::F {
+    let cap = cap * std::f32::consts::LOG2_E;
+    let one = s.splat(1.0);
+    let e = exp(s, s.mul(score, s.splat(2.0 / cap)));
+    let tanh = s.sub(one, s.div(s.splat(2.0), s.add(one, e)));
+    s.mul(s.splat(cap), tanh)
+}
+
+/// The record of a row that has no key in the span.
+#[inline(always)]
+fn clear(record: &mut [f32]) {
+    let n = record.len();
+    record.fill(0.0);
+    record[n - 2] = f32::NEG_INFINITY;
+}
+
+/// Adds the record of a later span.
+#[inline(always)]
+fn merge<S: Simd>(s: S, total: &mut [f32], new: &[f32]) {
+    let n = new.len() - 2;
+    let (peak_new, sum_new) = (new[n], new[n + 1]);
+    if peak_new == f32::NEG_INFINITY {
+        return;
+    }
+    let (peak_old, sum_old) = (total[n], total[n + 1]);
+    if peak_old == f32::NEG_INFINITY {
+        total.copy_from_slice(new);
+        return;
+    }
+    let peak = if peak_old > peak_new { peak_old } else { peak_new };
+    let mut factors = [0.0; LANES];
+    (factors[0], factors[1]) = (peak_old - peak, peak_new - peak);
+    s.store(exp2(s, s.load(&factors)), &mut factors);
+    let (old, add) = (s.splat(factors[0]), s.splat(factors[1]));
+    let (values, _) = total[..n].as_chunks_mut::<LANES>();
+    for (a, b) in values.iter_mut().zip(new[..n].as_chunks::<LANES>().0) {
+        s.store(s.fma(s.load(a), old, s.mul(s.load(b), add)), a);
+    }
+    total[n] = peak;
+    total[n + 1] = sum_old.mul_add(factors[0], sum_new * factors[1]);
+}
+
+#[inline(always)]
+fn finish<S: Simd>(s: S, total: &[f32], out: &mut [f32]) {
+    let n = total.len() - 2;
+    let inverse = s.splat(1.0 / total[n + 1]);
+    let (out, _) = out.as_chunks_mut::<LANES>();
+    for (x, out) in total[..n].as_chunks::<LANES>().0.iter().zip(out) {
+        s.store(s.mul(s.load(x), inverse), out);
+    }
+}
+
+struct MergeSpans<'a> {
+    records: &'a [f32],
+    stride: usize,
+    out: &'a mut [f32],
+}
+
+impl Task for MergeSpans<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let len = record_len(self.out.len());
+        let mut total = [0.0; super::kv::MAX_HEAD_DIM + 2];
+        let Some(total) = total.get_mut(..len) else {
+            return;
+        };
+        clear(total);
+        for record in self.records.chunks(self.stride.max(1)) {
+            if let Some(record) = record.get(..len) {
+                merge(s, total, record);
+            }
+        }
+        finish(s, total, self.out);
+    }
+}

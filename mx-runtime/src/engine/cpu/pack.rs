@@ -6,12 +6,13 @@
 //!
 //! | format | a panel | bytes a block of 16 x 32 values |
 //! |---|---|---|
-//! | Q8_0 | `[block][k / 4][row][k % 4]` bytes plus 128, then `[block][row]` f16 d | 512 + 32 |
-//! | Q4_0 | `[block][k / 4][row][k % 4]` nibbles, low = k < 16, then d | 256 + 32 |
-//! | Q4_1 | the same, then `[block]` d and m of the rows | 256 + 64 |
+//! | Q8_0 | blocks of `[k / 4][row][k % 4]` bytes plus 128, then `[row]` f16 d | 512 + 32 |
+//! | Q4_0 | blocks of `[k / 4][row][k % 4]` nibbles (low: k < 16), then `[row]` d | 256 + 32 |
+//! | Q4_1 | the same, then `[row]` d and `[row]` m | 256 + 64 |
 //! | F16, BF16, F32 | `[k][row]` | |
 //!
-//! Rows beyond the last are zero; panels start at cache lines.
+//! Scales lie with their block, so that a pass over a panel is one stream through memory. Rows
+//! beyond the last are zero; panels start at cache lines.
 
 use half::f16;
 
@@ -77,10 +78,11 @@ impl Format {
         }
     }
 
-    fn scale_bytes(self) -> usize {
+    /// Bytes of one block of a panel.
+    fn block_bytes(self) -> usize {
         match self {
-            Self::Q8_0 | Self::Q4_0 => 2 * LANES,
-            Self::Q4_1 => 4 * LANES,
+            Self::Q8_0 | Self::Q4_0 => self.quant_bytes() + 2 * LANES,
+            Self::Q4_1 => self.quant_bytes() + 4 * LANES,
             Self::F16 | Self::BF16 | Self::F32 => 0,
         }
     }
@@ -161,7 +163,7 @@ impl PackedMatrix {
                 for (panel, out) in panels.zip(part.chunks_exact_mut(width)) {
                     for lane in 0..LANES.min(rows - panel * LANES) {
                         let row = row_order(panel * LANES + lane) * row_bytes;
-                        pack_row(format, out, lane, cols, &bytes[row..row + row_bytes]);
+                        pack_row(format, out, lane, &bytes[row..row + row_bytes]);
                     }
                 }
             },
@@ -202,7 +204,7 @@ impl PackedMatrix {
                         fill(panel * LANES + lane, &mut row[..cols]);
                         bytes.clear();
                         encode_row(format, &row, &mut bytes);
-                        pack_row(format, out, lane, padded, &bytes);
+                        pack_row(format, out, lane, &bytes);
                     }
                 }
             },
@@ -254,33 +256,30 @@ impl PackedMatrix {
         let lane = row % LANES;
         match self.format {
             Format::Q8_0 => {
-                let (quants, scales) = self.split_panel(panel);
-                for (block, to) in to.chunks_mut(BLOCK).enumerate() {
-                    let d = scale(scales, block * LANES + lane);
+                for (block, to) in self.blocks(panel).zip(to.chunks_mut(BLOCK)) {
+                    let (quants, scales) = block.split_at(Format::Q8_0.quant_bytes());
+                    let d = scale(scales, lane);
                     for (k, to) in to.iter_mut().enumerate() {
-                        let at = block * 512 + k / 4 * 64 + lane * 4 + k % 4;
+                        let at = k / 4 * 64 + lane * 4 + k % 4;
                         *to = d * f32::from((quants[at] ^ 0x80) as i8);
                     }
                 }
             }
-            Format::Q4_0 | Format::Q4_1 => {
-                let (quants, scales) = self.split_panel(panel);
-                let with_min = self.format == Format::Q4_1;
-                for (block, to) in to.chunks_mut(BLOCK).enumerate() {
-                    let (d, min) = if with_min {
-                        let at = 2 * block * LANES + lane;
-                        (scale(scales, at), scale(scales, at + LANES))
-                    } else {
-                        (scale(scales, block * LANES + lane), 0.0)
-                    };
+            Format::Q4_0 => {
+                for (block, to) in self.blocks(panel).zip(to.chunks_mut(BLOCK)) {
+                    let (quants, scales) = block.split_at(Format::Q4_0.quant_bytes());
+                    let d = scale(scales, lane);
                     for (k, to) in to.iter_mut().enumerate() {
-                        let at = block * 256 + k % 16 / 4 * 64 + lane * 4 + k % 4;
-                        let q = if k < 16 { quants[at] & 15 } else { quants[at] >> 4 };
-                        *to = if with_min {
-                            d * f32::from(q) + min
-                        } else {
-                            d * f32::from(q as i8 - 8)
-                        };
+                        *to = d * f32::from(nibble(quants, lane, k) as i8 - 8);
+                    }
+                }
+            }
+            Format::Q4_1 => {
+                for (block, to) in self.blocks(panel).zip(to.chunks_mut(BLOCK)) {
+                    let (quants, scales) = block.split_at(Format::Q4_1.quant_bytes());
+                    let (d, min) = (scale(scales, lane), scale(scales, LANES + lane));
+                    for (k, to) in to.iter_mut().enumerate() {
+                        *to = d * f32::from(nibble(quants, lane, k)) + min;
                     }
                 }
             }
@@ -309,17 +308,15 @@ impl PackedMatrix {
         &self.data.as_slice()[index * self.panel_bytes..(index + 1) * self.panel_bytes]
     }
 
-    /// (quantised values, scales) of a panel of a block format.
-    pub(crate) fn split_panel<'a>(&self, panel: &'a [u8]) -> (&'a [u8], &'a [u8]) {
-        let blocks = self.cols.div_ceil(BLOCK);
-        let (quants, rest) = panel.split_at(blocks * self.format.quant_bytes());
-        (quants, &rest[..blocks * self.format.scale_bytes()])
+    /// The blocks of a panel of a block format.
+    fn blocks<'a>(&self, panel: &'a [u8]) -> std::slice::ChunksExact<'a, u8> {
+        panel.chunks_exact(self.format.block_bytes())
     }
 
     fn zeros(format: Format, rows: usize, cols: usize) -> Result<Self, CpuError> {
         let panel_bytes = if format.is_quantized() {
             cols.div_ceil(BLOCK)
-                .checked_mul(format.quant_bytes() + format.scale_bytes())
+                .checked_mul(format.block_bytes())
         } else {
             cols.checked_mul(LANES * format.value_bytes())
         };
@@ -351,47 +348,17 @@ fn scale(bytes: &[u8], index: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
+fn nibble(quants: &[u8], lane: usize, k: usize) -> u8 {
+    let byte = quants[k % 16 / 4 * 64 + lane * 4 + k % 4];
+    if k < 16 { byte & 15 } else { byte >> 4 }
+}
+
 /// Moves the bytes of one row of a file into lane `lane` of a panel.
-fn pack_row(format: Format, panel: &mut [u8], lane: usize, cols: usize, row: &[u8]) {
-    let blocks = cols / BLOCK;
+fn pack_row(format: Format, panel: &mut [u8], lane: usize, row: &[u8]) {
     match format {
-        Format::Q8_0 => {
-            let (quants, scales) = panel.split_at_mut(blocks * 512);
-            let quants = quants.as_chunks_mut::<4>().0;
-            let scales = scales.as_chunks_mut::<2>().0;
-            for (block, source) in row.as_chunks::<34>().0.iter().enumerate() {
-                scales[block * LANES + lane] = [source[0], source[1]];
-                let out = &mut quants[block * 128..(block + 1) * 128];
-                for (g, q) in source[2..].as_chunks::<4>().0.iter().enumerate() {
-                    out[g * LANES + lane] = q.map(|q| q ^ 0x80);
-                }
-            }
-        }
-        Format::Q4_0 => {
-            let (quants, scales) = panel.split_at_mut(blocks * 256);
-            let quants = quants.as_chunks_mut::<4>().0;
-            let scales = scales.as_chunks_mut::<2>().0;
-            for (block, source) in row.as_chunks::<18>().0.iter().enumerate() {
-                scales[block * LANES + lane] = [source[0], source[1]];
-                let out = &mut quants[block * 64..(block + 1) * 64];
-                for (g, q) in source[2..].as_chunks::<4>().0.iter().enumerate() {
-                    out[g * LANES + lane] = *q;
-                }
-            }
-        }
-        Format::Q4_1 => {
-            let (quants, scales) = panel.split_at_mut(blocks * 256);
-            let quants = quants.as_chunks_mut::<4>().0;
-            let scales = scales.as_chunks_mut::<2>().0;
-            for (block, source) in row.as_chunks::<20>().0.iter().enumerate() {
-                scales[2 * block * LANES + lane] = [source[0], source[1]];
-                scales[(2 * block + 1) * LANES + lane] = [source[2], source[3]];
-                let out = &mut quants[block * 64..(block + 1) * 64];
-                for (g, q) in source[4..].as_chunks::<4>().0.iter().enumerate() {
-                    out[g * LANES + lane] = *q;
-                }
-            }
-        }
+        Format::Q8_0 => pack_blocks::<34, 2>(format, panel, lane, row, 0x80),
+        Format::Q4_0 => pack_blocks::<18, 2>(format, panel, lane, row, 0),
+        Format::Q4_1 => pack_blocks::<20, 4>(format, panel, lane, row, 0),
         Format::F16 | Format::BF16 => {
             let out = panel.as_chunks_mut::<2>().0;
             for (k, value) in row.as_chunks::<2>().0.iter().enumerate() {
@@ -403,6 +370,35 @@ fn pack_row(format: Format, panel: &mut [u8], lane: usize, cols: usize, row: &[u
             for (k, value) in row.as_chunks::<4>().0.iter().enumerate() {
                 out[k * LANES + lane] = *value;
             }
+        }
+    }
+}
+
+/// The same for blocks of `BYTES` bytes that start with `SCALES` bytes of scales; the bytes of the
+/// values are combined with `flip` by exclusive or.
+fn pack_blocks<const BYTES: usize, const SCALES: usize>(
+    format: Format,
+    panel: &mut [u8],
+    lane: usize,
+    row: &[u8],
+    flip: u8,
+) {
+    let (sources, _) = row.as_chunks::<BYTES>();
+    for (source, out) in sources
+        .iter()
+        .zip(panel.chunks_exact_mut(format.block_bytes()))
+    {
+        let (quants, scales) = out.split_at_mut(format.quant_bytes());
+        let (source_scales, source_quants) = source.split_at(SCALES);
+        let source_scales = source_scales.as_chunks::<2>().0;
+        let scales = scales.as_chunks_mut::<2>().0;
+        for (i, value) in source_scales.iter().enumerate() {
+            scales[i * LANES + lane] = *value;
+        }
+        let source_quants = source_quants.as_chunks::<4>().0;
+        let quants = quants.as_chunks_mut::<4>().0;
+        for (g, q) in source_quants.iter().enumerate() {
+            quants[g * LANES + lane] = q.map(|q| q ^ flip);
         }
     }
 }

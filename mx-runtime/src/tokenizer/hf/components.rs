@@ -1,5 +1,6 @@
 //! Normaliser, pre-tokenizer and decoder of `tokenizer.json`.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::tokenizer::bpe::Pipeline;
@@ -50,16 +51,18 @@ pub(super) fn pipeline(
         part["type"] == "Metaspace" && part["prepend_scheme"].as_str() == Some("first")
     });
 
-    let component = |part| move |source| TokenizerError::component(part, source);
     Ok(Pipeline {
-        normalizer: serde_json::from_value::<Option<_>>(normalizer)
-            .map_err(Box::from)
-            .map_err(component("normalizer"))?,
-        pre_tokenizer: serde_json::from_value::<Option<_>>(pre_tokenizer)
-            .map_err(Box::from)
-            .map_err(component("pre_tokenizer"))?,
+        normalizer: build("normalizer", normalizer)?,
+        pre_tokenizer: build("pre_tokenizer", pre_tokenizer)?,
         start_matters,
     })
+}
+
+fn build<T: DeserializeOwned>(
+    part: &'static str,
+    value: Value,
+) -> Result<Option<T>, TokenizerError> {
+    serde_json::from_value(value).map_err(|e| TokenizerError::component(part, e))
 }
 
 /// How pieces become bytes.

@@ -223,13 +223,20 @@ fn read_metadata(
     Ok(metadata)
 }
 
+/// The alignment decides where the data lies, so its type is not negotiable, as other integers are.
 fn alignment(metadata: &Metadata, path: &Path) -> Result<u64, WeightsError> {
-    let found = metadata.u32(ALIGNMENT_KEY)?.unwrap_or(DEFAULT_ALIGNMENT);
-    if !found.is_power_of_two() {
-        return Err(WeightsError::BadAlignment {
+    match metadata.get(ALIGNMENT_KEY) {
+        None => Ok(DEFAULT_ALIGNMENT.into()),
+        Some(&GgufValue::U32(found)) if found.is_power_of_two() => Ok(found.into()),
+        Some(&GgufValue::U32(found)) => Err(WeightsError::BadAlignment {
             path: path.to_owned(),
             found,
-        });
+        }),
+        Some(other) => Err(WeightsError::WrongMetadataType {
+            path: path.to_owned(),
+            key: ALIGNMENT_KEY.to_owned(),
+            found: other.type_name(),
+            wanted: "u32",
+        }),
     }
-    Ok(found.into())
 }

@@ -123,6 +123,12 @@ fn parse(header: &[u8], path: &Path) -> Result<Header, WeightsError> {
         offset: (LENGTH_BYTES + error.valid_up_to()) as u64,
         field: "the header".to_owned(),
     })?;
+    if let Some(&found) = header.first().filter(|&&first| first != b'{') {
+        return Err(WeightsError::HeaderStart {
+            path: path.to_owned(),
+            found,
+        });
+    }
     serde_json::from_str(text).map_err(|source| WeightsError::InvalidHeader {
         path: path.to_owned(),
         what: "safetensors header",

@@ -85,9 +85,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             if name == METADATA_KEY {
                 header.metadata_repeated |= metadata_seen;
                 metadata_seen = true;
-                header.metadata = map
-                    .next_value::<Option<Pairs<String>>>()?
-                    .map_or(Vec::new(), |pairs| pairs.0);
+                header.metadata = map.next_value::<Pairs<String>>()?.0;
             } else {
                 let tensor = map.next_value()?;
                 header.tensors.push((name, tensor));

@@ -468,7 +468,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn prefetch(self, data: &[u8; 64], ahead: usize) {
+        fn prefetch(self, data: &[u8], ahead: usize) {
             // A prefetch never faults, so the address may lie outside the data.
             op!(_mm_prefetch::<_MM_HINT_T0>(
                 data.as_ptr().wrapping_add(ahead).cast()

@@ -85,13 +85,18 @@ const PREFETCH: usize = 2048;
 
 /// A block format as the integer kernel reads it.
 trait BlockFormat {
-    /// Chunks of 64 bytes a block.
-    const CHUNKS: usize;
-    /// Vectors of f16 scales a block.
-    const SCALES: usize;
+    /// The block of a panel: chunks of 64 bytes, then vectors of f16 scales.
+    type Block: Copy;
+    /// Whether a minimum follows the scale.
+    const MIN: bool;
 
+    fn blocks(panel: &[u8]) -> &[Self::Block];
+    fn chunks(block: &Self::Block) -> &[[u8; 64]];
+    fn scales(block: &Self::Block) -> &[[u8; 32]];
     fn load<S: Simd>(s: S, chunks: &[[u8; 64]]) -> [S::W; 8];
     fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I;
+    /// The quantised values of one `k` of all rows, without offset.
+    fn value<S: Simd>(s: S, chunks: &[[u8; 64]], k: usize) -> S::F;
 }
 
 struct Q8_0;
@@ -112,9 +117,30 @@ fn load_nibbles<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
     ]
 }
 
+#[inline(always)]
+fn nibble<S: Simd>(s: S, c: &[[u8; 64]], k: usize) -> S::F {
+    let shift = 8 * (k % 4) + 4 * (k / 16);
+    s.load_nibbles_f32(&c[k % 16 / 4], shift as u32)
+}
+
 impl BlockFormat for Q8_0 {
-    const CHUNKS: usize = 8;
-    const SCALES: usize = 1;
+    type Block = [u8; 544];
+    const MIN: bool = false;
+
+    #[inline(always)]
+    fn blocks(panel: &[u8]) -> &[[u8; 544]] {
+        panel.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn chunks(block: &[u8; 544]) -> &[[u8; 64]] {
+        block[..512].as_chunks().0
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 544]) -> &[[u8; 32]] {
+        block[512..].as_chunks().0
+    }
 
     #[inline(always)]
     fn load<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
@@ -134,11 +160,31 @@ impl BlockFormat for Q8_0 {
     fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
         s.dot_bytes(w, act)
     }
+
+    #[inline(always)]
+    fn value<S: Simd>(s: S, c: &[[u8; 64]], k: usize) -> S::F {
+        s.load_bytes_f32(&c[k / 4], k % 4)
+    }
 }
 
 impl BlockFormat for Q4_0 {
-    const CHUNKS: usize = 4;
-    const SCALES: usize = 1;
+    type Block = [u8; 288];
+    const MIN: bool = false;
+
+    #[inline(always)]
+    fn blocks(panel: &[u8]) -> &[[u8; 288]] {
+        panel.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn chunks(block: &[u8; 288]) -> &[[u8; 64]] {
+        block[..256].as_chunks().0
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 288]) -> &[[u8; 32]] {
+        block[256..].as_chunks().0
+    }
 
     #[inline(always)]
     fn load<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
@@ -149,11 +195,31 @@ impl BlockFormat for Q4_0 {
     fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
         s.dot_nibbles(act.minus_8_sum, w, act)
     }
+
+    #[inline(always)]
+    fn value<S: Simd>(s: S, c: &[[u8; 64]], k: usize) -> S::F {
+        s.sub(nibble(s, c, k), s.splat(8.0))
+    }
 }
 
 impl BlockFormat for Q4_1 {
-    const CHUNKS: usize = 4;
-    const SCALES: usize = 2;
+    type Block = [u8; 320];
+    const MIN: bool = true;
+
+    #[inline(always)]
+    fn blocks(panel: &[u8]) -> &[[u8; 320]] {
+        panel.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn chunks(block: &[u8; 320]) -> &[[u8; 64]] {
+        block[..256].as_chunks().0
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 320]) -> &[[u8; 32]] {
+        block[256..].as_chunks().0
+    }
 
     #[inline(always)]
     fn load<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
@@ -163,6 +229,11 @@ impl BlockFormat for Q4_1 {
     #[inline(always)]
     fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
         s.dot_nibbles(0, w, act)
+    }
+
+    #[inline(always)]
+    fn value<S: Simd>(s: S, c: &[[u8; 64]], k: usize) -> S::F {
+        nibble(s, c, k)
     }
 }
 
@@ -195,12 +266,12 @@ fn quantized<S: Simd, B: BlockFormat>(s: S, t: Quantized<'_, '_>) {
     let group = (CACHED_ACTIVATIONS / tile_bytes.max(1)).max(1);
     for first in (0..tiles).step_by(group) {
         for (index, panel) in t.panels.clone().enumerate() {
-            let (quants, scales) = t.w.split_panel(t.w.panel(panel));
+            // A panel ends in less than a block of padding.
+            let blocks = B::blocks(t.w.panel(panel));
             for tile in first..(first + group).min(tiles) {
                 let (acts, stride) = t.x.tile(tile);
                 let operands = Operands {
-                    quants: quants.as_chunks().0,
-                    scales: scales.as_chunks().0,
+                    blocks,
                     acts,
                     stride,
                 };
@@ -227,9 +298,8 @@ fn quantized<S: Simd, B: BlockFormat>(s: S, t: Quantized<'_, '_>) {
     }
 }
 
-struct Operands<'a> {
-    quants: &'a [[u8; 64]],
-    scales: &'a [[u8; 32]],
+struct Operands<'a, B> {
+    blocks: &'a [B],
     acts: &'a [ActBlock],
     stride: usize,
 }
@@ -238,19 +308,16 @@ struct Operands<'a> {
 #[inline(always)]
 fn tile_rows<S: Simd, B: BlockFormat, const R: usize>(
     s: S,
-    operands: &Operands<'_>,
+    operands: &Operands<'_, B::Block>,
     out: &mut [Lane<f32>; ROW_TILE],
 ) {
     let mut acc = [s.splat(0.0); R];
-    let blocks = operands
-        .quants
-        .chunks_exact(B::CHUNKS)
-        .zip(operands.scales.chunks_exact(B::SCALES))
-        .zip(operands.acts.chunks_exact(operands.stride));
-    for ((chunks, scales), acts) in blocks {
+    let acts = operands.acts.chunks_exact(operands.stride);
+    for (block, acts) in operands.blocks.iter().zip(acts) {
         let Some(acts) = acts.first_chunk::<R>() else {
             return;
         };
+        let (chunks, scales) = (B::chunks(block), B::scales(block));
         for chunk in chunks {
             s.prefetch(chunk, PREFETCH);
         }
@@ -260,7 +327,7 @@ fn tile_rows<S: Simd, B: BlockFormat, const R: usize>(
             let act = &acts[r];
             let dot = s.to_f32(B::dot(s, &w, act));
             acc[r] = s.fma(dot, s.mul(d, s.splat(act.d)), acc[r]);
-            if B::SCALES == 2 {
+            if B::MIN {
                 let m = s.load_f16_bytes(&scales[1]);
                 acc[r] = s.fma(m, s.splat(act.d_sum), acc[r]);
             }
@@ -377,21 +444,13 @@ fn expand<S: Simd>(
 ) {
     let count = w.cols().saturating_sub(start).min(CHUNK);
     match w.format() {
-        Format::Q8_0 | Format::Q4_0 | Format::Q4_1 => {
-            let (quants, scales) = w.split_panel(panel);
-            let chunks: &[[u8; 64]] = quants.as_chunks().0;
-            let scales: &[[u8; 32]] = scales.as_chunks().0;
-            for (index, to) in to.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-                if index * BLOCK < count {
-                    expand_block(s, w.format(), chunks, scales, start / BLOCK + index, to);
-                } else {
-                    to.fill([0.0; LANES]);
-                }
-            }
-        }
+        Format::Q8_0 => expand_blocks::<S, Q8_0>(s, panel, start, count, to),
+        Format::Q4_0 => expand_blocks::<S, Q4_0>(s, panel, start, count, to),
+        Format::Q4_1 => expand_blocks::<S, Q4_1>(s, panel, start, count, to),
         Format::F16 => {
             let values: &[[u8; 32]] = panel.as_chunks().0;
             for (to, from) in to.iter_mut().zip(&values[start..start + count]) {
+                s.prefetch(from, PREFETCH);
                 s.store(s.load_f16_bytes(from), to);
             }
             to[count..].fill([0.0; LANES]);
@@ -399,6 +458,7 @@ fn expand<S: Simd>(
         Format::BF16 => {
             let values: &[[u8; 32]] = panel.as_chunks().0;
             for (to, from) in to.iter_mut().zip(&values[start..start + count]) {
+                s.prefetch(from, PREFETCH);
                 s.store(s.load_bf16_bytes(from), to);
             }
             to[count..].fill([0.0; LANES]);
@@ -406,6 +466,7 @@ fn expand<S: Simd>(
         Format::F32 => {
             let values: &[[u8; 64]] = panel.as_chunks().0;
             for (to, from) in to.iter_mut().zip(&values[start..start + count]) {
+                s.prefetch(from, PREFETCH);
                 s.store(s.load_f32_bytes(from), to);
             }
             to[count..].fill([0.0; LANES]);
@@ -413,36 +474,31 @@ fn expand<S: Simd>(
     }
 }
 
-/// One block of 32, dequantised as ggml does it (no fused multiply-add).
+/// Blocks of 32, dequantised as ggml does it (no fused multiply-add).
 #[inline(always)]
-fn expand_block<S: Simd>(
+fn expand_blocks<S: Simd, B: BlockFormat>(
     s: S,
-    format: Format,
-    chunks: &[[u8; 64]],
-    scales: &[[u8; 32]],
-    block: usize,
-    to: &mut [Lane<f32>; BLOCK],
+    panel: &[u8],
+    start: usize,
+    count: usize,
+    to: &mut [Lane<f32>; CHUNK],
 ) {
-    if format == Format::Q8_0 {
-        let d = s.load_f16_bytes(&scales[block]);
+    let first = start / BLOCK;
+    let blocks = &B::blocks(panel)[first..first + count.div_ceil(BLOCK)];
+    let (tos, _) = to.as_chunks_mut::<BLOCK>();
+    for (block, to) in blocks.iter().zip(tos.iter_mut()) {
+        let scales = B::scales(block);
+        let d = s.load_f16_bytes(&scales[0]);
         for (k, to) in to.iter_mut().enumerate() {
-            let q = s.load_bytes_f32(&chunks[block * 8 + k / 4], k % 4);
-            s.store(s.mul(d, q), to);
+            let q = B::value(s, B::chunks(block), k);
+            let mut value = s.mul(d, q);
+            if B::MIN {
+                value = s.add(value, s.load_f16_bytes(&scales[1]));
+            }
+            s.store(value, to);
         }
-        return;
     }
-    let with_min = format == Format::Q4_1;
-    let first = if with_min { 2 * block } else { block };
-    let d = s.load_f16_bytes(&scales[first]);
-    let min = s.load_f16_bytes(&scales[if with_min { first + 1 } else { first }]);
-    for (k, to) in to.iter_mut().enumerate() {
-        let shift = 8 * (k % 4) + 4 * (k / 16);
-        let q = s.load_nibbles_f32(&chunks[block * 4 + k % 16 / 4], shift as u32);
-        let value = if with_min {
-            s.add(s.mul(d, q), min)
-        } else {
-            s.mul(d, s.sub(q, s.splat(8.0)))
-        };
-        s.store(value, to);
+    for to in &mut tos[blocks.len()..] {
+        to.fill([0.0; LANES]);
     }
 }

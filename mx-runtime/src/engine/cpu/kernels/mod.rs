@@ -202,5 +202,5 @@ pub(crate) trait Simd: Copy {
     fn dot_pairs(self, acc: Self::I, h: Self::H, pair: i32) -> Self::I;
 
     /// Asks for the line `ahead` bytes behind the start of `data`.
-    fn prefetch(self, data: &[u8; 64], ahead: usize);
+    fn prefetch(self, data: &[u8], ahead: usize);
 }

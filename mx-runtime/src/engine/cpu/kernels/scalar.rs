@@ -253,5 +253,5 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch(self, _data: &[u8; 64], _ahead: usize) {}
+    fn prefetch(self, _data: &[u8], _ahead: usize) {}
 }

@@ -1,0 +1,319 @@
+//! The client: a model and the settings of an application.
+
+use crate::error::Error;
+use crate::generation::Generation;
+use crate::pipeline::{Plan, Run};
+use crate::request::{GenerateRequest, Method, Overflow, Prompt};
+use crate::route::{self, ExecutionMode, Fallback};
+use mx_runtime::device::DeviceId;
+use mx_runtime::model::{LoadOptions, Model};
+use mx_runtime::source::{self, ModelRef, NoProgress, Progress, Store};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+/// Answers requests. There is no global client: an application makes its own.
+///
+/// ```no_run
+/// let mut client = mx::Client::builder().model("smollm2").build();
+/// client.load()?;
+/// let text = client.generate("Why is the sky blue?")?;
+/// let answer = client.request("Name a colour.").max_tokens(8).temperature(0.0).run()?;
+/// println!("{text}\n{} ({:?})", answer.text, answer.finish_reason);
+/// # Ok::<(), mx::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    key: Option<Key>,
+    base_url: Option<String>,
+    mode: ExecutionMode,
+    fallback: Fallback,
+    model_name: Option<String>,
+    device: DeviceId,
+    store: Option<Store>,
+    sources: source::Options,
+    model: Option<Arc<Model>>,
+}
+
+/// Sets up a [`Client`].
+#[derive(Debug, Default)]
+pub struct ClientBuilder {
+    key: Option<Key>,
+    base_url: Option<String>,
+    mode: ExecutionMode,
+    fallback: Fallback,
+    model: Option<String>,
+    device: DeviceId,
+    store: Option<Store>,
+    sources: source::Options,
+}
+
+/// A key that never prints. For now it only decides the route: remote execution is not built.
+struct Key(#[allow(dead_code, reason = "sent by the remote route, which is not built")] String);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+impl ClientBuilder {
+    /// The key of the remote service.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(Key(key.into()));
+        self
+    }
+
+    /// Address of the remote service.
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
+    /// Where requests run.
+    pub fn mode(mut self, mode: ExecutionMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// What to do when a remote call fails.
+    pub fn fallback(mut self, fallback: Fallback) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
+    /// The local model: a path, a name of the [catalogue](mx_runtime::source::known_models), or a hub repository.
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// The device of local models.
+    pub fn device(mut self, device: DeviceId) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Where models are installed; without one, only paths can be loaded.
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// How models are fetched.
+    pub fn sources(mut self, sources: source::Options) -> Self {
+        self.sources = sources;
+        self
+    }
+
+    /// Takes store and sources from environment variables, as the program `mx` does: see
+    /// [`home`](crate::home) and [`Options::from_env`](source::Options::from_env).
+    pub fn from_env(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        self.store = crate::home::models_dir(env).map(Store::new);
+        self.sources = source::Options::from_env(env);
+        self
+    }
+
+    /// The client. Nothing is loaded or fetched yet.
+    pub fn build(self) -> Client {
+        Client {
+            key: self.key,
+            base_url: self.base_url,
+            mode: self.mode,
+            fallback: self.fallback,
+            model_name: self.model,
+            device: self.device,
+            store: self.store,
+            sources: self.sources,
+            model: None,
+        }
+    }
+}
+
+impl Client {
+    /// Sets up a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// A client of a model that is already loaded.
+    pub fn with_model(model: Arc<Model>) -> Self {
+        let mut client = Client::builder().model(model.name()).build();
+        client.model = Some(model);
+        client
+    }
+
+    /// The text that follows from a prompt, with all settings at their defaults.
+    ///
+    /// # Errors
+    /// As [`run`](Client::run).
+    pub fn generate(&self, prompt: impl Into<Prompt>) -> Result<String, Error> {
+        Ok(self.run(&GenerateRequest::new(prompt))?.text)
+    }
+
+    /// A request to be given its settings and then [`run`](Request::run) or [streamed](Request::stream).
+    pub fn request(&self, prompt: impl Into<Prompt>) -> Request<'_> {
+        Request { client: self, request: GenerateRequest::new(prompt) }
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// [`Error`] for anything that cannot be carried out as asked.
+    pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
+        self.stream(request)?.complete()
+    }
+
+    /// Starts a request; nothing is computed before the first chunk is asked for.
+    ///
+    /// # Errors
+    /// As [`run`](Client::run), for what can be known beforehand.
+    pub fn stream(&self, request: &GenerateRequest) -> Result<Run, Error> {
+        let has_model = self.model.is_some() || self.model_name.is_some();
+        route::decide(self.mode, self.key.is_some(), has_model)?;
+        let model = self.model.as_ref().ok_or_else(|| {
+            Error::unsupported("a model that is not loaded", "call Client::load first")
+        })?;
+        Run::new(Plan::new(Arc::clone(model), request, random_seed)?)
+    }
+
+    /// Sets the key of the remote service.
+    pub fn set_key(&mut self, key: impl Into<String>) {
+        self.key = Some(Key(key.into()));
+    }
+
+    /// Sets where requests run.
+    pub fn set_execution_mode(&mut self, mode: ExecutionMode) {
+        self.mode = mode;
+    }
+
+    /// Chooses another local model and unloads the present one.
+    pub fn set_model(&mut self, model: impl Into<String>) {
+        self.model_name = Some(model.into());
+        self.model = None;
+    }
+
+    /// Loads the chosen model, fetching it if need be. Does nothing when it is loaded.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`] when none was chosen; [`Error::Source`] and [`Error::Load`].
+    pub fn load(&mut self) -> Result<(), Error> {
+        self.load_with(&mut NoProgress)
+    }
+
+    /// [`load`](Client::load), reporting what is fetched.
+    ///
+    /// # Errors
+    /// As [`load`](Client::load).
+    pub fn load_with(&mut self, progress: &mut dyn Progress) -> Result<(), Error> {
+        if self.model.is_some() {
+            return Ok(());
+        }
+        let name = self.model_name.as_deref().ok_or(Error::NoModel)?;
+        let reference = ModelRef::parse(name)?;
+        let (path, name) = match (&reference, &self.store) {
+            (ModelRef::Path(path), None) => (path.clone(), None),
+            (_, None) => {
+                let reason = "the client has no model folder; set one with store or from_env";
+                return Err(Error::unsupported(format!("model {name}"), reason));
+            }
+            (_, Some(store)) => {
+                let resolved = source::resolve(&reference, store, &self.sources, progress)?;
+                (resolved.path, Some(resolved.name))
+            }
+        };
+        let mut model = Model::load(&path, &LoadOptions::on(self.device))?;
+        if let Some(name) = name {
+            model = model.named(name);
+        }
+        self.model = Some(Arc::new(model));
+        Ok(())
+    }
+
+    /// Frees the loaded model; it can be loaded again.
+    pub fn unload(&mut self) {
+        self.model = None;
+    }
+
+    /// The loaded model.
+    pub fn model(&self) -> Option<&Arc<Model>> {
+        self.model.as_ref()
+    }
+
+    /// Where requests run.
+    pub fn execution_mode(&self) -> ExecutionMode {
+        self.mode
+    }
+
+    /// What happens when a remote call fails.
+    pub fn fallback(&self) -> Fallback {
+        self.fallback
+    }
+
+    /// Address of the remote service, if one was set.
+    pub fn base_url(&self) -> Option<&str> {
+        self.base_url.as_deref()
+    }
+}
+
+/// A request on its way to a [`Client`]; the setters are those of [`GenerateRequest`].
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    client: &'a Client,
+    request: GenerateRequest,
+}
+
+/// Forwards setters to [`GenerateRequest`].
+macro_rules! setters {
+    ($($name:ident($argument:ident: $kind:ty)),+ $(,)?) => {
+        $(
+            #[doc = concat!("See [`GenerateRequest::", stringify!($name), "`].")]
+            pub fn $name(mut self, $argument: $kind) -> Self {
+                self.request = self.request.$name($argument);
+                self
+            }
+        )+
+    };
+}
+
+impl Request<'_> {
+    setters! {
+        system(text: impl Into<String>),
+        raw(raw: bool),
+        max_tokens(tokens: usize),
+        method(method: Method),
+        temperature(temperature: f64),
+        top_k(k: i64),
+        top_p(p: f64),
+        min_p(p: f64),
+        seed(seed: u64),
+        stop(text: impl Into<String>),
+        on_overflow(overflow: Overflow),
+        include_trace(include: bool),
+    }
+
+    /// The request as data.
+    pub fn into_inner(self) -> GenerateRequest {
+        self.request
+    }
+
+    /// Answers the request.
+    ///
+    /// # Errors
+    /// As [`Client::run`].
+    pub fn run(self) -> Result<Generation, Error> {
+        self.client.run(&self.request)
+    }
+
+    /// Starts the request.
+    ///
+    /// # Errors
+    /// As [`Client::stream`].
+    pub fn stream(self) -> Result<Run, Error> {
+        self.client.stream(&self.request)
+    }
+}
+
+/// A seed nobody chose. 53 bits, so that it survives readers that keep numbers as doubles.
+pub(crate) fn random_seed() -> u64 {
+    RandomState::new().hash_one(0u8) >> 11
+}

@@ -1,0 +1,90 @@
+//! The answer to a request.
+
+use crate::request::{Method, Setting};
+use crate::trace::Trace;
+use mx_runtime::engine::EngineInfo;
+use serde::Serialize;
+
+/// What was generated, and how.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Generation {
+    /// The generated text, without the prompt and without the stop text that ended it.
+    pub text: String,
+    /// The generated tokens, those included that ended the generation or were cut with a stop text.
+    pub tokens: Vec<u32>,
+    /// Why the generation ended.
+    pub finish_reason: FinishReason,
+    /// The stop text that ended it, where [`FinishReason::Stop`] came from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_text: Option<String>,
+    /// Tokens read and written.
+    pub usage: Usage,
+    /// The seed used. The same request with this seed gives the same tokens on the same engine.
+    pub seed: u64,
+    /// The sampling method used.
+    pub method: Method,
+    /// Where it ran.
+    pub route: Route,
+    /// The model.
+    pub model: String,
+    /// What ran it.
+    pub engine: EngineInfo,
+    /// What was ignored, replaced or cut.
+    pub warnings: Vec<Warning>,
+    /// Every value used, with its origin.
+    pub settings: Vec<Setting>,
+    /// What happened token by token, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// The model ended the text, or a stop text was met.
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+    /// The model's context is full.
+    ContextFull,
+    /// The caller asked to stop; the text is what there was.
+    Cancelled,
+}
+
+/// Tokens read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated.
+    pub completion_tokens: usize,
+    /// Tokens of the prompt that did not have to be computed again.
+    pub cached_tokens: usize,
+}
+
+/// Where a request ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Route {
+    /// On this machine.
+    Local,
+}
+
+/// Something that was ignored, replaced or cut. Nothing of the kind goes unreported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Warning {
+    /// A stable name, for programs.
+    pub code: String,
+    /// What happened, for people.
+    pub message: String,
+}
+
+impl Warning {
+    pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
+        Warning { code: code.to_owned(), message: message.into() }
+    }
+}

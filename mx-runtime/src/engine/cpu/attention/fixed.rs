@@ -1,0 +1,315 @@
+//! Attention over fixed-point caches: integer dot products of pairs.
+//!
+//! Every product that lies outside of a row's range has the weight zero, and integer sums are
+//! exact, so rows with different ranges can go together.
+
+use std::ops::Range;
+
+use super::super::kernels::{LANES, Simd};
+use super::super::kv::{Fixed, KV_BLOCK, ROUND_MAGIC, Slab, fixed_scale};
+use super::super::quantize::TINY;
+use super::{AttentionScratch, BLOCKS, Plan, SPAN, record_len, soften};
+
+/// Weights are rounded to this many steps.
+const WEIGHT_MAX: f32 = 32767.0;
+
+/// A stored integer, as the kernels load it.
+pub(super) trait Stored: Fixed + 'static {
+    fn slab(slab: Slab<'_>) -> (&[Self], &[f32]);
+    fn load<S: Simd>(s: S, from: &[Self; 32]) -> S::H;
+}
+
+impl Stored for i16 {
+    #[inline(always)]
+    fn slab(slab: Slab<'_>) -> (&[i16], &[f32]) {
+        match slab {
+            Slab::Fixed16(data, scales) => (data, scales),
+            _ => (&[], &[]),
+        }
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[i16; 32]) -> S::H {
+        s.pairs_i16(from)
+    }
+}
+
+impl Stored for i8 {
+    #[inline(always)]
+    fn slab(slab: Slab<'_>) -> (&[i8], &[f32]) {
+        match slab {
+            Slab::Fixed8(data, scales) => (data, scales),
+            _ => (&[], &[]),
+        }
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[i8; 32]) -> S::H {
+        s.pairs_i8(from)
+    }
+}
+
+#[inline(always)]
+fn pair(low: i32, high: i32) -> i32 {
+    low & 0xffff | high << 16
+}
+
+/// The largest magnitude of a query so that a score of `head_dim` products fits i32.
+fn query_max<E: Fixed>(head_dim: usize) -> i32 {
+    (i32::MAX / (E::MAX * head_dim as i32)).min(i32::from(i16::MAX))
+}
+
+/// Rounds the queries; scores come out in units of log2.
+pub(super) fn prepare<E: Fixed>(plan: &Plan<'_>, scratch: &mut AttentionScratch) {
+    let scale = plan.params.scale * std::f32::consts::LOG2_E;
+    let max = query_max::<E>(plan.head_dim);
+    scratch.pairs.clear();
+    scratch.factors.clear();
+    for row in 0..plan.rows() {
+        let query = plan.query(row);
+        let (unit, factor) = fixed_scale(query, max);
+        scratch.factors.push(unit * scale);
+        let round =
+            |x: f32| (x * factor + ROUND_MAGIC).to_bits() as i32 - ROUND_MAGIC.to_bits() as i32;
+        let pairs = query.as_chunks::<2>().0.iter();
+        scratch
+            .pairs
+            .extend(pairs.map(|[a, b]| pair(round(*a), round(*b))));
+    }
+    scratch.weights.resize(plan.rows() * SPAN, 0);
+    scratch.weight_scales.resize(plan.rows(), 0.0);
+}
+
+#[inline(always)]
+pub(super) fn span<S: Simd, E: Stored>(
+    s: S,
+    plan: &Plan<'_>,
+    scratch: &mut AttentionScratch,
+    start: usize,
+    slabs: &[Option<Slab<'_>>; BLOCKS],
+    records: &mut [f32],
+) {
+    let (rows, hd) = (plan.rows(), plan.head_dim);
+    let mut value_scales = [0.0; SPAN];
+    for (block, slab) in slabs.iter().enumerate() {
+        let Some(slab) = *slab else { continue };
+        let (data, scales) = E::slab(slab);
+        let (key_scales, scales) = scales.split_at(KV_BLOCK);
+        value_scales[block * KV_BLOCK..][..KV_BLOCK].copy_from_slice(&scales[..KV_BLOCK]);
+        let (keys, _) = data[..KV_BLOCK * hd].as_chunks::<32>();
+        let mut row = 0;
+        while row < rows {
+            let queries = &scratch.pairs[row * hd / 2..];
+            let factors = &scratch.factors[row..];
+            let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
+            row += match rows - row {
+                1 => scores::<S, E, 1, 4>(s, keys, key_scales, queries, factors, hd, out),
+                2 => scores::<S, E, 2, 4>(s, keys, key_scales, queries, factors, hd, out),
+                3 => scores::<S, E, 3, 4>(s, keys, key_scales, queries, factors, hd, out),
+                4 | 5 => scores::<S, E, 4, 4>(s, keys, key_scales, queries, factors, hd, out),
+                _ => scores::<S, E, 6, 4>(s, keys, key_scales, queries, factors, hd, out),
+            };
+        }
+    }
+    let all = plan.all_keys(start);
+    let len = record_len(hd);
+    for row in 0..rows {
+        let own = plan.keys(row, start);
+        let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
+        let (peak, sum) = soften(s, plan.params.softcap, weights, &all, &own);
+        let record = &mut records[row * len..(row + 1) * len];
+        (record[hd], record[hd + 1]) = (peak, sum);
+        let rounded = &mut scratch.weights[row * SPAN..(row + 1) * SPAN];
+        scratch.weight_scales[row] = round_weights(s, weights, &value_scales, &all, &own, rounded);
+    }
+    // Whole vectors of positions: weights beyond the range of a row are zero.
+    let first = all.start / LANES;
+    let end = all.end.div_ceil(LANES);
+    let mut row = 0;
+    while row < rows {
+        let operands = Values {
+            weights: &scratch.weights[row * SPAN..],
+            scales: &scratch.weight_scales[row..],
+            lanes: first..end,
+            hd,
+        };
+        let out = &mut records[row * len..];
+        row += match rows - row {
+            1 => values::<S, E, 1>(s, slabs, &operands, out),
+            2 => values::<S, E, 2>(s, slabs, &operands, out),
+            3 => values::<S, E, 3>(s, slabs, &operands, out),
+            4 => values::<S, E, 4>(s, slabs, &operands, out),
+            _ => values::<S, E, 5>(s, slabs, &operands, out),
+        };
+    }
+}
+
+/// Scores of R rows against the keys of a block, G groups of 16 at a time. Returns R.
+#[inline(always)]
+fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
+    s: S,
+    keys: &[[E; 32]],
+    key_scales: &[f32],
+    queries: &[i32],
+    factors: &[f32],
+    hd: usize,
+    out: &mut [f32],
+) -> usize {
+    let half = hd / 2;
+    let groups = KV_BLOCK / LANES;
+    let (key_scales, _) = key_scales.as_chunks::<LANES>();
+    let mut rows = [queries; R];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = &queries[r * half..(r + 1) * half];
+    }
+    for first in (0..groups).step_by(G) {
+        let mut acc = [[s.splat_i(0); G]; R];
+        let mut group = [keys; G];
+        for (g, group) in group.iter_mut().enumerate() {
+            *group = &keys[(first + g) * half..(first + g + 1) * half];
+        }
+        for d in 0..half {
+            for g in 0..G {
+                let key = E::load(s, &group[g][d]);
+                for r in 0..R {
+                    acc[r][g] = s.dot_pairs(acc[r][g], key, rows[r][d]);
+                }
+            }
+        }
+        for r in 0..R {
+            let factor = s.splat(factors[r]);
+            let (lanes, _) = out[r * SPAN..][..KV_BLOCK].as_chunks_mut::<LANES>();
+            for g in 0..G {
+                let score = s.mul(s.to_f32(acc[r][g]), s.load(&key_scales[first + g]));
+                s.store(s.mul(score, factor), &mut lanes[first + g]);
+            }
+        }
+    }
+    R
+}
+
+/// Multiplies the weights by the scales of the values and rounds them to i16 under one scale,
+/// which is returned. In the vectors of `all`, positions outside of `own` become zero, whatever
+/// scale they hold.
+#[inline(always)]
+fn round_weights<S: Simd>(
+    s: S,
+    weights: &mut [f32],
+    value_scales: &[f32; SPAN],
+    all: &Range<usize>,
+    own: &Range<usize>,
+    out: &mut [i16],
+) -> f32 {
+    let lanes = all.start / LANES..all.end.div_ceil(LANES);
+    let (weights, _) = weights.as_chunks_mut::<LANES>();
+    let (scales, _) = value_scales.as_chunks::<LANES>();
+    let (out, _) = out.as_chunks_mut::<LANES>();
+    // As integers, NaN is the largest magnitude and is not lost.
+    let mut peak = s.splat_i(0);
+    for i in lanes.clone() {
+        let product = s.mul(s.load(&weights[i]), s.load(&scales[i]));
+        s.store(product, &mut weights[i]);
+        if i * LANES < own.start || (i + 1) * LANES > own.end {
+            for (j, weight) in weights[i].iter_mut().enumerate() {
+                if !own.contains(&(i * LANES + j)) {
+                    *weight = 0.0;
+                }
+            }
+        }
+        peak = s.max_i(peak, s.abs_bits(s.load(&weights[i])));
+    }
+    let peak = f32::from_bits(s.largest_i(peak) as u32);
+    let factor = if peak > TINY { WEIGHT_MAX / peak } else { 0.0 };
+    let factor = s.splat(factor);
+    for i in lanes {
+        s.store_i16(s.to_i32(s.mul(s.load(&weights[i]), factor)), &mut out[i]);
+    }
+    peak / WEIGHT_MAX
+}
+
+struct Values<'a> {
+    weights: &'a [i16],
+    scales: &'a [f32],
+    lanes: Range<usize>,
+    hd: usize,
+}
+
+/// Weighted values of R rows. Returns R.
+#[inline(always)]
+fn values<S: Simd, E: Stored, const R: usize>(
+    s: S,
+    slabs: &[Option<Slab<'_>>; BLOCKS],
+    operands: &Values<'_>,
+    out: &mut [f32],
+) -> usize {
+    let mut first = 0;
+    while first < operands.hd {
+        first += if operands.hd - first >= 4 * LANES {
+            value_lanes::<S, E, R, 4>(s, slabs, operands, first, out)
+        } else {
+            value_lanes::<S, E, R, 1>(s, slabs, operands, first, out)
+        };
+    }
+    R
+}
+
+#[inline(always)]
+fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
+    s: S,
+    slabs: &[Option<Slab<'_>>; BLOCKS],
+    operands: &Values<'_>,
+    first: usize,
+    out: &mut [f32],
+) -> usize {
+    let hd = operands.hd;
+    let len = record_len(hd);
+    let mut rows = [operands.weights.as_chunks::<LANES>().0; R];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = operands.weights[r * SPAN..(r + 1) * SPAN].as_chunks().0;
+    }
+    let mut sums = [[s.splat(0.0); D]; R];
+    let mut acc = [[s.splat_i(0); D]; R];
+    let per_block = KV_BLOCK / LANES;
+    for lane in operands.lanes.clone() {
+        let Some(slab) = slabs[lane / per_block] else {
+            continue;
+        };
+        let (data, _) = E::slab(slab);
+        let values = &data[KV_BLOCK * hd + lane % per_block * LANES * hd..][..LANES * hd];
+        for (j, values) in values.chunks_exact(2 * hd).enumerate() {
+            let (chunks, _) = values[2 * first..].as_chunks::<32>();
+            let mut pairs = [0; R];
+            for r in 0..R {
+                let w = &rows[r][lane];
+                pairs[r] = pair(i32::from(w[2 * j]), i32::from(w[2 * j + 1]));
+            }
+            for d in 0..D {
+                let value = E::load(s, &chunks[d]);
+                for r in 0..R {
+                    acc[r][d] = s.dot_pairs(acc[r][d], value, pairs[r]);
+                }
+            }
+        }
+        if E::KEYS == LANES {
+            for r in 0..R {
+                for d in 0..D {
+                    sums[r][d] = s.add(sums[r][d], s.to_f32(acc[r][d]));
+                    acc[r][d] = s.splat_i(0);
+                }
+            }
+        }
+    }
+    for r in 0..R {
+        let scale = s.splat(operands.scales[r]);
+        let (lanes, _) = out[r * len + first..][..D * LANES].as_chunks_mut::<LANES>();
+        for d in 0..D {
+            let sum = if E::KEYS == LANES {
+                sums[r][d]
+            } else {
+                s.to_f32(acc[r][d])
+            };
+            s.store(s.mul(sum, scale), &mut lanes[d]);
+        }
+    }
+    D * LANES
+}

@@ -1,0 +1,110 @@
+//! Log-probabilities of a step: raw and processed.
+
+use crate::math;
+use crate::row::{Row, key_position, key_value};
+
+/// A token with the natural logarithm of its probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenLogprob {
+    /// The token id.
+    pub token: u32,
+    /// `ln p`; −inf for what was removed.
+    pub logprob: f64,
+}
+
+/// The chosen token and the most likely ones under one law.
+///
+/// The chosen token is always there, so a report on the top n names up to n + 1 tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogprobSide {
+    /// The token that was drawn.
+    pub chosen: TokenLogprob,
+    /// The most likely tokens, in the total order. The raw side fills up with tokens of −inf, ids
+    /// ascending; the processed side has fewer entries than asked for when fewer are left.
+    pub top: Vec<TokenLogprob>,
+}
+
+impl Default for LogprobSide {
+    fn default() -> Self {
+        let chosen = TokenLogprob { token: 0, logprob: f64::NEG_INFINITY };
+        Self { chosen, top: Vec::new() }
+    }
+}
+
+/// The log-probabilities of one step; see [`Sampler::report_logprobs`](crate::Sampler::report_logprobs).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Logprobs {
+    /// Log-softmax of the logits as they came from the model.
+    pub raw: Option<LogprobSide>,
+    /// The law that was sampled, after penalties, masks, temperature and truncations.
+    pub processed: Option<LogprobSide>,
+}
+
+/// Which reports were asked for, and their buffers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogprobReport {
+    pub(crate) raw: Option<usize>,
+    pub(crate) processed: Option<usize>,
+    pub(crate) result: Logprobs,
+    /// `ln Z` of the raw logits, relative to nothing.
+    raw_lse: f64,
+    /// The raw logits, when edits are about to change them.
+    copy: Vec<f32>,
+}
+
+impl LogprobReport {
+    pub(crate) fn new(raw: Option<usize>, processed: Option<usize>) -> Self {
+        let side = |wanted: Option<usize>| {
+            wanted.map(|n| LogprobSide { top: Vec::with_capacity(n), ..LogprobSide::default() })
+        };
+        let result = Logprobs { raw: side(raw), processed: side(processed) };
+        Self { raw, processed, result, ..Self::default() }
+    }
+
+    /// Reads the raw law off a row that was scanned and not changed yet.
+    pub(crate) fn read_raw(&mut self, row: &mut Row<'_>, edits_follow: bool) {
+        let (Some(n), Some(side)) = (self.raw, &mut self.result.raw) else { return };
+        self.raw_lse = f64::from(row.max) + math::ln(row.sums().z);
+        read_top(row, n, self.raw_lse, &mut side.top);
+        let out = row.logits.iter().enumerate().filter(|(_, x)| **x == f32::NEG_INFINITY);
+        let missing = n - side.top.len();
+        side.top.extend(out.take(missing).map(|(token, _)| TokenLogprob {
+            token: token as u32,
+            logprob: f64::NEG_INFINITY,
+        }));
+        self.copy.clear();
+        if edits_follow {
+            self.copy.extend_from_slice(row.logits);
+        }
+    }
+
+    /// Completes the report for the token that was chosen.
+    pub(crate) fn finish(&mut self, row: &mut Row<'_>, token: u32, logprob: f64, greedy: bool) {
+        if let Some(side) = &mut self.result.raw {
+            let raw = if self.copy.is_empty() { &*row.logits } else { &self.copy };
+            let logit = raw.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+            side.chosen = TokenLogprob { token, logprob: f64::from(logit) - self.raw_lse };
+        }
+        if let (Some(n), Some(side)) = (self.processed, &mut self.result.processed) {
+            side.chosen = TokenLogprob { token, logprob };
+            side.top.clear();
+            if greedy {
+                side.top.extend((n > 0).then_some(side.chosen));
+            } else {
+                // In units of the scaled logits, as the keys are scaled below.
+                let lse = f64::from(row.max) / row.t + math::ln(row.sums().z);
+                read_top(row, n, lse, &mut side.top);
+            }
+        }
+    }
+}
+
+fn read_top(row: &mut Row<'_>, n: usize, lse: f64, top: &mut Vec<TokenLogprob>) {
+    top.clear();
+    let found = if n == 0 { 0 } else { row.sort_top(n) };
+    for i in 0..found {
+        let key = row.s.keys[i];
+        let logprob = f64::from(key_value(key)) / row.t - lse;
+        top.push(TokenLogprob { token: row.id(key_position(key)), logprob });
+    }
+}

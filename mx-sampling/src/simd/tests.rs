@@ -1,0 +1,2 @@
+//! Every instruction set computes the same bits.
+#![allow(clippy::unwrap_used)]

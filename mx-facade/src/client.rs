@@ -152,7 +152,10 @@ impl Client {
 
     /// A request to be given its settings and then [`run`](Request::run) or [streamed](Request::stream).
     pub fn request(&self, prompt: impl Into<Prompt>) -> Request<'_> {
-        Request { client: self, request: GenerateRequest::new(prompt) }
+        Request {
+            client: self,
+            request: GenerateRequest::new(prompt),
+        }
     }
 
     /// Answers a request.

@@ -75,7 +75,11 @@ pub enum Error {
 }
 
 fn hint(limit: usize) -> &'static str {
-    if limit == 0 { "" } else { "; shorten it, or set on_overflow to truncate_prompt" }
+    if limit == 0 {
+        ""
+    } else {
+        "; shorten it, or set on_overflow to truncate_prompt"
+    }
 }
 
 /// What an error means to someone who must react to it.
@@ -190,11 +194,18 @@ impl Error {
         given: impl std::fmt::Display,
         wanted: impl Into<String>,
     ) -> Self {
-        Error::Request { field: field.to_owned(), given: given.to_string(), wanted: wanted.into() }
+        Error::Request {
+            field: field.to_owned(),
+            given: given.to_string(),
+            wanted: wanted.into(),
+        }
     }
 
     pub(crate) fn unsupported(what: impl Into<String>, reason: impl Into<String>) -> Self {
-        Error::Unsupported { what: what.into(), reason: reason.into() }
+        Error::Unsupported {
+            what: what.into(),
+            reason: reason.into(),
+        }
     }
 }
 

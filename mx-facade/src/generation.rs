@@ -85,6 +85,9 @@ pub struct Warning {
 
 impl Warning {
     pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
-        Warning { code: code.to_owned(), message: message.into() }
+        Warning {
+            code: code.to_owned(),
+            message: message.into(),
+        }
     }
 }

@@ -9,7 +9,9 @@ pub fn data_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     if let Some(home) = env("MX_HOME").filter(|home| !home.is_empty()) {
         return Some(PathBuf::from(home));
     }
-    etcetera::choose_base_strategy().ok().map(|dirs| dirs.data_dir().join("mx"))
+    etcetera::choose_base_strategy()
+        .ok()
+        .map(|dirs| dirs.data_dir().join("mx"))
 }
 
 /// The folder of installed models below [`data_dir`].

@@ -1,11 +1,69 @@
-//! Controlled text generation on local models.
+//! Controlled text generation: one request, every control real, nothing silent.
 //!
 //! ```no_run
-//! let mut client = mx::Client::builder().model("model.gguf").build();
+//! let env = |name: &str| std::env::var(name).ok();
+//! let mut client = mx::Client::builder().from_env(&env).model("smollm2").build();
 //! client.load()?;
 //! println!("{}", client.generate("Why is the sky blue?")?);
 //! # Ok::<(), mx::Error>(())
 //! ```
+//!
+//! # Asking for more
+//!
+//! [`Client::request`] takes settings and gives a [`Generation`]: text, tokens, finish reason, usage, the seed, warnings,
+//! and every setting with where it came from.
+//!
+//! ```no_run
+//! # fn ask(client: &mx::Client) -> Result<(), mx::Error> {
+//! let answer = client
+//!     .request("Name three colours.")
+//!     .system("Be brief.")
+//!     .method(mx::Method::TopP)
+//!     .top_p(0.8)
+//!     .max_tokens(32)
+//!     .stop("\n\n")
+//!     .seed(7)
+//!     .run()?;
+//! for setting in &answer.settings {
+//!     println!("{} = {} ({:?})", setting.name, setting.value, setting.origin);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Streaming
+//!
+//! [`Request::stream`] gives a [`pipeline::Run`], an iterator of chunks that owns its state. Text is given out when it is
+//! certain: no half characters, no beginning of a stop text. Dropping the run cancels it; so does its
+//! [`cancel_handle`](pipeline::Run::cancel_handle), from any thread.
+//!
+//! ```no_run
+//! # fn ask(client: &mx::Client) -> Result<(), mx::Error> {
+//! let mut run = client.request("Tell me a story.").stream()?;
+//! for chunk in run.by_ref() {
+//!     print!("{}", chunk?.text);
+//! }
+//! let answer = run.into_generation();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Requests as data
+//!
+//! [`GenerateRequest`] is plain serde data with the same fields everywhere. Values are merged request over the model's own
+//! recommendation over built-in defaults. A field that does not exist is an error, and so is a value out of range.
+//!
+//! # Restricting tokens
+//!
+//! [`pipeline::TokenMask`] is where constraints plug in: bit words of allowed tokens before every choice.
+//!
+//! # Errors
+//!
+//! One [`Error`]; its [`kind`](Error::kind) maps to exit codes and HTTP status.
+//!
+//! # Features
+//!
+//! `ndarray`, `wgpu`, `vulkan` and `cuda` add devices; see [`runtime::device`].
 
 pub mod client;
 pub mod error;

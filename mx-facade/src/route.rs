@@ -67,9 +67,12 @@ mod tests {
         let local = |mode, key, model| decide(mode, key, model).is_ok();
         assert!(local(Auto, false, true));
         assert!(local(Local, true, true));
-        for (mode, key, model) in
-            [(Auto, true, true), (Auto, false, false), (Remote, true, true), (Local, true, false)]
-        {
+        for (mode, key, model) in [
+            (Auto, true, true),
+            (Auto, false, false),
+            (Remote, true, true),
+            (Local, true, false),
+        ] {
             assert!(!local(mode, key, model), "{mode:?} {key} {model}");
         }
     }

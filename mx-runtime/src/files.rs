@@ -29,20 +29,27 @@ impl ModelFiles {
     /// # Errors
     /// [`LoadError`] naming the file, the field and its value.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let metadata = std::fs::metadata(path)
-            .map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
+        let metadata = std::fs::metadata(path).map_err(|source| LoadError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         if !metadata.is_dir() {
             return Self::open_gguf(path);
         }
         if path.join("config.json").exists() {
             return Self::open_folder(path);
         }
-        let not_a_model =
-            |reason: String| LoadError::NotAModel { path: path.to_owned(), reason };
+        let not_a_model = |reason: String| LoadError::NotAModel {
+            path: path.to_owned(),
+            reason,
+        };
         match gguf_files(path)?.as_slice() {
             [] => Err(not_a_model("no config.json and no .gguf file".to_owned())),
             [file] => Self::open_gguf(file),
-            several => Err(not_a_model(format!("{} .gguf files, name one", several.len()))),
+            several => Err(not_a_model(format!(
+                "{} .gguf files, name one",
+                several.len()
+            ))),
         }
     }
 
@@ -76,7 +83,13 @@ impl ModelFiles {
         config.add_eos_tokens(generation.eos_token_id.ids(), &file)?;
         let store: Arc<dyn TensorStore> = Arc::new(Safetensors::open(path)?);
         let checkpoint = Checkpoint::new(store, Naming::HuggingFace, &config);
-        Ok(ModelFiles { path: path.to_owned(), config, checkpoint, generation, gguf: None })
+        Ok(ModelFiles {
+            path: path.to_owned(),
+            config,
+            checkpoint,
+            generation,
+            gguf: None,
+        })
     }
 
     /// The path that was opened.
@@ -110,17 +123,28 @@ impl ModelFiles {
     /// [`LoadError`] for a device that does not open, and for a missing or misshapen tensor.
     pub fn burn_engine(&self, device: DeviceId) -> Result<BurnEngine, LoadError> {
         let burn_device = device.open()?;
-        Ok(BurnEngine::load(&self.config, &self.checkpoint, device, burn_device)?)
+        Ok(BurnEngine::load(
+            &self.config,
+            &self.checkpoint,
+            device,
+            burn_device,
+        )?)
     }
 }
 
 /// The `.gguf` files of a folder, sorted.
 fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let io = |source| LoadError::Io { path: folder.to_owned(), source };
+    let io = |source| LoadError::Io {
+        path: folder.to_owned(),
+        source,
+    };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+        if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+        {
             files.push(path);
         }
     }
@@ -130,7 +154,10 @@ fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
 
 /// A text file beside the weights; `None` where it does not exist.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>, LoadError> {
-    let io = |source| LoadError::Io { path: path.to_owned(), source };
+    let io = |source| LoadError::Io {
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),

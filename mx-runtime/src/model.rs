@@ -55,9 +55,19 @@ impl Model {
         // The tokenizer first: it is quick, and a model that has a broken one is refused before its weights are read.
         let text = TextParts::read(&files)?;
         let engine: Arc<dyn Engine> = Arc::new(files.burn_engine(options.device)?);
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let generation = files.generation().clone();
-        Ok(Model { name, path: path.to_owned(), engine, text, generation })
+        Ok(Model {
+            name,
+            path: path.to_owned(),
+            engine,
+            text,
+            generation,
+        })
     }
 
     /// The same model under another name.
@@ -104,8 +114,15 @@ impl Model {
     /// The tokens that end a generation, from every file that names some.
     pub fn eos_tokens(&self) -> Vec<u32> {
         let mut tokens = self.config().eos_tokens.clone();
-        let named = self.tokenizer().map(|t| t.special_tokens().eos.clone()).unwrap_or_default();
-        tokens.extend(named.into_iter().filter(|token| (*token as usize) < self.config().vocab));
+        let named = self
+            .tokenizer()
+            .map(|t| t.special_tokens().eos.clone())
+            .unwrap_or_default();
+        tokens.extend(
+            named
+                .into_iter()
+                .filter(|token| (*token as usize) < self.config().vocab),
+        );
         tokens.sort_unstable();
         tokens.dedup();
         tokens
@@ -137,17 +154,27 @@ impl TextParts {
             }
         };
         let Some(tokenizer) = tokenizer else {
-            return Ok(TextParts { tokenizer: None, chat_template: None });
+            return Ok(TextParts {
+                tokenizer: None,
+                chat_template: None,
+            });
         };
         let (tokens, vocab) = (tokenizer.vocab_size(), files.config().vocab);
         if tokens > vocab {
             let path = files.path().to_owned();
-            return Err(LoadError::VocabularyMismatch { path, tokens, vocab });
+            return Err(LoadError::VocabularyMismatch {
+                path,
+                tokens,
+                vocab,
+            });
         }
         let chat_template = source
             .map(|source| ChatTemplate::new(&source, TemplateTokens::of(&tokenizer)))
             .transpose()?;
-        Ok(TextParts { tokenizer: Some(Arc::new(tokenizer)), chat_template })
+        Ok(TextParts {
+            tokenizer: Some(Arc::new(tokenizer)),
+            chat_template,
+        })
     }
 }
 
@@ -155,6 +182,9 @@ impl TextParts {
 fn gguf_tokenizer(gguf: &Gguf) -> Result<Option<BpeTokenizer>, LoadError> {
     match GgufVocab::from_metadata(gguf.metadata())? {
         None => Ok(None),
-        Some(vocab) => Ok(Some(BpeTokenizer::from_gguf(vocab, &TokenizerLimits::default())?)),
+        Some(vocab) => Ok(Some(BpeTokenizer::from_gguf(
+            vocab,
+            &TokenizerLimits::default(),
+        )?)),
     }
 }

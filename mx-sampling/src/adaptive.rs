@@ -43,7 +43,10 @@ impl AdaptiveP {
     /// The state after a token of probability `p` (before the transform) was taken.
     #[must_use]
     pub fn update(&self, state: AdaptiveState, p: f64) -> AdaptiveState {
-        AdaptiveState { sum: p + self.decay * state.sum, weight: 1.0 + self.decay * state.weight }
+        AdaptiveState {
+            sum: p + self.decay * state.sum,
+            weight: 1.0 + self.decay * state.weight,
+        }
     }
 
     /// Transforms the logits of a row for this state.
@@ -62,7 +65,12 @@ impl AdaptiveP {
 
     /// Replaces every logit by `5 − 10·d²/(1 + d)` with `d = |p − a|/0.3`; the probabilities before go to
     /// `originals`, in list order.
-    pub(crate) fn transform(&self, row: &mut Row<'_>, state: AdaptiveState, originals: &mut Vec<f32>) {
+    pub(crate) fn transform(
+        &self,
+        row: &mut Row<'_>,
+        state: AdaptiveState,
+        originals: &mut Vec<f32>,
+    ) {
         let target = self.adapted(state);
         let n = row.to_list();
         let z = row.sums().z;

@@ -28,14 +28,24 @@ pub(crate) fn check_law(name: &'static str, weights: &[f64]) -> Result<f64, Samp
     let mut total = 0.0;
     for (index, &given) in weights.iter().enumerate() {
         if !(given >= 0.0 && given < f64::INFINITY) {
-            return Err(SamplingError::InvalidLaw { name, index, given, range: "a finite number >= 0" });
+            return Err(SamplingError::InvalidLaw {
+                name,
+                index,
+                given,
+                range: "a finite number >= 0",
+            });
         }
         total += given;
     }
     if total > 0.0 {
         return Ok(total);
     }
-    Err(SamplingError::InvalidLaw { name, index: 0, given: 0.0, range: "positive somewhere" })
+    Err(SamplingError::InvalidLaw {
+        name,
+        index: 0,
+        given: 0.0,
+        range: "positive somewhere",
+    })
 }
 
 /// The first index whose cumulative weight exceeds `target`; the last positive one when rounding keeps the
@@ -65,12 +75,19 @@ pub(crate) fn inverse_cdf(weights: &[f64], target: f64) -> usize {
 /// A different number of uniforms, an invalid logit, or no live token.
 pub fn gumbel_max(logits: &[f32], uniforms: &[f64]) -> Result<u32, SamplingError> {
     if logits.len() != uniforms.len() {
-        return Err(SamplingError::Length { name: "uniforms", given: uniforms.len(), wanted: logits.len() });
+        return Err(SamplingError::Length {
+            name: "uniforms",
+            given: uniforms.len(),
+            wanted: logits.len(),
+        });
     }
     let mut best: Option<(u32, f64)> = None;
     for (token, (&logit, &u)) in logits.iter().zip(uniforms).enumerate() {
         if logit.is_nan() || logit == f32::INFINITY {
-            return Err(SamplingError::InvalidLogits { token: token as u32, value: logit });
+            return Err(SamplingError::InvalidLogits {
+                token: token as u32,
+                value: logit,
+            });
         }
         if logit == f32::NEG_INFINITY {
             continue;
@@ -80,5 +97,9 @@ pub fn gumbel_max(logits: &[f32], uniforms: &[f64]) -> Result<u32, SamplingError
             best = Some((token as u32, score));
         }
     }
-    best.map(|(token, _)| token).ok_or(SamplingError::NoCandidates { vocab: logits.len(), after: "the model" })
+    best.map(|(token, _)| token)
+        .ok_or(SamplingError::NoCandidates {
+            vocab: logits.len(),
+            after: "the model",
+        })
 }

@@ -185,7 +185,11 @@ impl SamplingError {
         given: f64,
         range: &'static str,
     ) -> Result<(), Self> {
-        if accepted { Ok(()) } else { Err(Self::OutOfRange { name, given, range }) }
+        if accepted {
+            Ok(())
+        } else {
+            Err(Self::OutOfRange { name, given, range })
+        }
     }
 
     /// [`SamplingError::UnknownName`] with the list of known names.
@@ -195,7 +199,11 @@ impl SamplingError {
         known: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
-        Self::UnknownName { what, given: given.to_owned(), known: known.join(", ") }
+        Self::UnknownName {
+            what,
+            given: given.to_owned(),
+            known: known.join(", "),
+        }
     }
 }
 
@@ -209,7 +217,10 @@ mod tests {
         let error = SamplingError::check(false, "top_p", 1.5, "in [0, 1]").unwrap_err();
         assert_eq!(error.to_string(), "top_p is 1.5, but must be in [0, 1]");
         assert!(error.is_parameter());
-        let error = SamplingError::InvalidLogits { token: 3, value: f32::NAN };
+        let error = SamplingError::InvalidLogits {
+            token: 3,
+            value: f32::NAN,
+        };
         assert!(error.is_row());
         assert!(error.to_string().contains("token 3 is NaN"));
     }

@@ -56,7 +56,11 @@ impl Explanation {
     #[must_use]
     pub fn removed_by(&self, token: u32) -> Option<&StepReport> {
         let step = *self.removed.get(token as usize)?;
-        if step == BY_MODEL { None } else { self.steps.get(usize::from(step).checked_sub(1)?) }
+        if step == BY_MODEL {
+            None
+        } else {
+            self.steps.get(usize::from(step).checked_sub(1)?)
+        }
     }
 
     /// Starts with the logits as the model gave them.
@@ -74,7 +78,8 @@ impl Explanation {
     pub(crate) fn note(&mut self, name: &'static str, row: &Row<'_>) {
         let scaled = |x: f32| f64::from(x) / row.t;
         let number = (self.steps.len() + 1).min(usize::from(BY_MODEL) - 1) as u16;
-        let (before, z, entropy_before, max) = (self.live, self.z, self.entropy, largest(&self.before));
+        let (before, z, entropy_before, max) =
+            (self.live, self.z, self.entropy, largest(&self.before));
         let mut mass_removed = 0.0;
         let mut update = |token: usize, after: f64| {
             let slot = &mut self.before[token];
@@ -92,7 +97,11 @@ impl Explanation {
                     update(token, entry.map_or(f64::NEG_INFINITY, |(_, &x)| scaled(x)));
                 }
             }
-            _ => row.logits.iter().enumerate().for_each(|(token, &x)| update(token, scaled(x))),
+            _ => row
+                .logits
+                .iter()
+                .enumerate()
+                .for_each(|(token, &x)| update(token, scaled(x))),
         }
         self.measure();
         self.steps.push(StepReport {
@@ -117,10 +126,16 @@ impl Explanation {
             self.live += 1;
         }
         self.z = z;
-        self.entropy = if z > 0.0 { (math::ln(z) - az / z).max(0.0) } else { 0.0 };
+        self.entropy = if z > 0.0 {
+            (math::ln(z) - az / z).max(0.0)
+        } else {
+            0.0
+        };
     }
 }
 
 fn largest(values: &[f64]) -> f64 {
-    values.iter().fold(f64::NEG_INFINITY, |max, &x| if x > max { x } else { max })
+    values
+        .iter()
+        .fold(f64::NEG_INFINITY, |max, &x| if x > max { x } else { max })
 }

@@ -28,14 +28,23 @@ pub fn log_sum_exp(logits: &[f32]) -> Result<f64, SamplingError> {
     let mut max = f32::NEG_INFINITY;
     for (token, &value) in logits.iter().enumerate() {
         if value.is_nan() || value == f32::INFINITY {
-            return Err(SamplingError::InvalidLogits { token: token as u32, value });
+            return Err(SamplingError::InvalidLogits {
+                token: token as u32,
+                value,
+            });
         }
         max = max.max(value);
     }
     if max == f32::NEG_INFINITY {
-        return Err(SamplingError::NoCandidates { vocab: logits.len(), after: "the model" });
+        return Err(SamplingError::NoCandidates {
+            vocab: logits.len(),
+            after: "the model",
+        });
     }
-    let sum: f64 = logits.iter().map(|&logit| math::exp(f64::from(logit) - f64::from(max))).sum();
+    let sum: f64 = logits
+        .iter()
+        .map(|&logit| math::exp(f64::from(logit) - f64::from(max)))
+        .sum();
     Ok(f64::from(max) + math::ln(sum))
 }
 
@@ -75,14 +84,23 @@ pub fn classifier_free_guidance(
         }
         let (c, u) = (f64::from(*logit) - lse_c, f64::from(other) - lse_u);
         // Only the conditional law counts where the unconditional one has no mass.
-        *logit = if u == f64::NEG_INFINITY { c } else { u + scale * (c - u) } as f32;
+        *logit = if u == f64::NEG_INFINITY {
+            c
+        } else {
+            u + scale * (c - u)
+        } as f32;
     }
     Ok(())
 }
 
 /// The tokens that the expert finds plausible: `l >= max l + ln α`; everything else becomes −inf.
 fn keep_plausible(expert: &mut [f32], alpha: f64) -> Result<(), SamplingError> {
-    SamplingError::check(alpha > 0.0 && alpha <= 1.0, "contrastive_alpha", alpha, "in (0, 1]")?;
+    SamplingError::check(
+        alpha > 0.0 && alpha <= 1.0,
+        "contrastive_alpha",
+        alpha,
+        "in (0, 1]",
+    )?;
     let mut scratch = Scratch::default();
     let mut row = Row::new(expert, &mut scratch, Backend::detect());
     row.scan(None, "the model")?;
@@ -97,7 +115,11 @@ fn keep_plausible(expert: &mut [f32], alpha: f64) -> Result<(), SamplingError> {
 /// # Errors
 ///
 /// `alpha` outside `(0, 1]`, different lengths, an invalid logit, or no live token.
-pub fn contrastive_scores(expert: &mut [f32], amateur: &[f32], alpha: f64) -> Result<(), SamplingError> {
+pub fn contrastive_scores(
+    expert: &mut [f32],
+    amateur: &[f32],
+    alpha: f64,
+) -> Result<(), SamplingError> {
     same_length("amateur", expert.len(), amateur.len())?;
     let (lse_e, lse_a) = (log_sum_exp(expert)?, log_sum_exp(amateur)?);
     keep_plausible(expert, alpha)?;
@@ -124,13 +146,19 @@ pub fn contrastive_logits(
     alpha: f64,
     beta: f64,
 ) -> Result<(), SamplingError> {
-    SamplingError::check(beta >= 0.0 && beta.is_finite(), "contrastive_beta", beta, "a finite number >= 0")?;
+    SamplingError::check(
+        beta >= 0.0 && beta.is_finite(),
+        "contrastive_beta",
+        beta,
+        "a finite number >= 0",
+    )?;
     same_length("amateur", expert.len(), amateur.len())?;
     log_sum_exp(amateur)?;
     keep_plausible(expert, alpha)?;
     for (logit, &other) in expert.iter_mut().zip(amateur) {
         if *logit > f32::NEG_INFINITY {
-            let value = (1.0 + beta) * f64::from(*logit) - beta * f64::from(other).max(-f64::from(f32::MAX));
+            let value = (1.0 + beta) * f64::from(*logit)
+                - beta * f64::from(other).max(-f64::from(f32::MAX));
             *logit = value.min(f64::from(f32::MAX)) as f32;
         }
     }
@@ -138,5 +166,13 @@ pub fn contrastive_logits(
 }
 
 fn same_length(name: &'static str, wanted: usize, given: usize) -> Result<(), SamplingError> {
-    if given == wanted { Ok(()) } else { Err(SamplingError::Length { name, given, wanted }) }
+    if given == wanted {
+        Ok(())
+    } else {
+        Err(SamplingError::Length {
+            name,
+            given,
+            wanted,
+        })
+    }
 }

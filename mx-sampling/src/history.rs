@@ -19,7 +19,10 @@ impl History {
 
     pub(crate) fn reserve(&mut self, additional: usize) {
         self.tokens.reserve(additional);
-        for counts in [&mut self.repetition, &mut self.frequency].into_iter().flatten() {
+        for counts in [&mut self.repetition, &mut self.frequency]
+            .into_iter()
+            .flatten()
+        {
             counts.reserve(additional);
         }
         if let Some(ngram) = &mut self.ngram {
@@ -35,7 +38,10 @@ impl History {
 
     pub(crate) fn push(&mut self, token: u32) {
         self.tokens.push(token);
-        for counts in [&mut self.repetition, &mut self.frequency].into_iter().flatten() {
+        for counts in [&mut self.repetition, &mut self.frequency]
+            .into_iter()
+            .flatten()
+        {
             counts.push(&self.tokens, self.prompt_len);
         }
         if let Some(ngram) = &mut self.ngram {
@@ -46,7 +52,10 @@ impl History {
     /// Takes back all but the first `length` tokens.
     pub(crate) fn truncate(&mut self, length: usize) {
         while self.tokens.len() > length {
-            for counts in [&mut self.repetition, &mut self.frequency].into_iter().flatten() {
+            for counts in [&mut self.repetition, &mut self.frequency]
+                .into_iter()
+                .flatten()
+            {
                 counts.pop(&self.tokens, self.prompt_len);
             }
             if let Some(ngram) = &mut self.ngram {

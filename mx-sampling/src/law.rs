@@ -48,7 +48,11 @@ impl<'a> Law<'a> {
     /// A token stays in the law even when its probability is too small for an `f32` weight (below e⁻⁸⁷ of
     /// the largest): it is given as 0 then and never drawn.
     pub fn iter(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
-        let argmax = if self.greedy { Some(self.row.argmax()) } else { None };
+        let argmax = if self.greedy {
+            Some(self.row.argmax())
+        } else {
+            None
+        };
         let all = if self.greedy { 0 } else { self.row.len() };
         let listed = (0..all).filter_map(|at| {
             let live = self.row.values()[at] > f32::NEG_INFINITY;
@@ -94,15 +98,23 @@ impl<'a> Law<'a> {
     /// Draws by inverse CDF: the smallest id whose cumulative probability exceeds `u`, strictly.
     pub fn draw(&mut self, u: f64) -> Draw {
         if self.greedy {
-            return Draw { token: self.row.argmax(), logprob: 0.0 };
+            return Draw {
+                token: self.row.argmax(),
+                logprob: 0.0,
+            };
         }
         let (token, weight) = self.row.draw(u);
-        Draw { token, logprob: math::ln(weight / self.z) }
+        Draw {
+            token,
+            logprob: math::ln(weight / self.z),
+        }
     }
 }
 
 impl std::fmt::Debug for Law<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Law").field("kept", &self.kept()).finish_non_exhaustive()
+        f.debug_struct("Law")
+            .field("kept", &self.kept())
+            .finish_non_exhaustive()
     }
 }

@@ -20,6 +20,8 @@ mod row;
 mod sampler;
 mod select;
 mod simd;
+mod stop;
+pub mod strategy;
 mod temperature;
 mod truncation;
 
@@ -39,5 +41,6 @@ pub use processor::{Context, LogitsProcessor};
 pub use rng::{Stream, unit};
 pub use sampler::{Sampler, Snapshot};
 pub use simd::Backend;
+pub use stop::{StopMatcher, Stopped};
 pub use temperature::{GREEDY_BELOW, dynamic_temperature};
 pub use truncation::{Truncation, Xtc};

@@ -26,8 +26,14 @@ pub struct LogprobSide {
 
 impl Default for LogprobSide {
     fn default() -> Self {
-        let chosen = TokenLogprob { token: 0, logprob: f64::NEG_INFINITY };
-        Self { chosen, top: Vec::new() }
+        let chosen = TokenLogprob {
+            token: 0,
+            logprob: f64::NEG_INFINITY,
+        };
+        Self {
+            chosen,
+            top: Vec::new(),
+        }
     }
 }
 
@@ -55,23 +61,41 @@ pub(crate) struct LogprobReport {
 impl LogprobReport {
     pub(crate) fn new(raw: Option<usize>, processed: Option<usize>) -> Self {
         let side = |wanted: Option<usize>| {
-            wanted.map(|n| LogprobSide { top: Vec::with_capacity(n), ..LogprobSide::default() })
+            wanted.map(|n| LogprobSide {
+                top: Vec::with_capacity(n),
+                ..LogprobSide::default()
+            })
         };
-        let result = Logprobs { raw: side(raw), processed: side(processed) };
-        Self { raw, processed, result, ..Self::default() }
+        let result = Logprobs {
+            raw: side(raw),
+            processed: side(processed),
+        };
+        Self {
+            raw,
+            processed,
+            result,
+            ..Self::default()
+        }
     }
 
     /// Reads the raw law off a row that was scanned and not changed yet.
     pub(crate) fn read_raw(&mut self, row: &mut Row<'_>, edits_follow: bool) {
-        let (Some(n), Some(side)) = (self.raw, &mut self.result.raw) else { return };
+        let (Some(n), Some(side)) = (self.raw, &mut self.result.raw) else {
+            return;
+        };
         self.raw_lse = f64::from(row.max) + math::ln(row.sums().z);
         read_top(row, n, self.raw_lse, &mut side.top);
-        let out = row.logits.iter().enumerate().filter(|(_, x)| **x == f32::NEG_INFINITY);
+        let out = row
+            .logits
+            .iter()
+            .enumerate()
+            .filter(|(_, x)| **x == f32::NEG_INFINITY);
         let missing = n - side.top.len();
-        side.top.extend(out.take(missing).map(|(token, _)| TokenLogprob {
-            token: token as u32,
-            logprob: f64::NEG_INFINITY,
-        }));
+        side.top
+            .extend(out.take(missing).map(|(token, _)| TokenLogprob {
+                token: token as u32,
+                logprob: f64::NEG_INFINITY,
+            }));
         self.copy.clear();
         if edits_follow {
             self.copy.extend_from_slice(row.logits);
@@ -81,9 +105,19 @@ impl LogprobReport {
     /// Completes the report for the token that was chosen.
     pub(crate) fn finish(&mut self, row: &mut Row<'_>, token: u32, logprob: f64, greedy: bool) {
         if let Some(side) = &mut self.result.raw {
-            let raw = if self.copy.is_empty() { &*row.logits } else { &self.copy };
-            let logit = raw.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-            side.chosen = TokenLogprob { token, logprob: f64::from(logit) - self.raw_lse };
+            let raw = if self.copy.is_empty() {
+                &*row.logits
+            } else {
+                &self.copy
+            };
+            let logit = raw
+                .get(token as usize)
+                .copied()
+                .unwrap_or(f32::NEG_INFINITY);
+            side.chosen = TokenLogprob {
+                token,
+                logprob: f64::from(logit) - self.raw_lse,
+            };
         }
         if let (Some(n), Some(side)) = (self.processed, &mut self.result.processed) {
             side.chosen = TokenLogprob { token, logprob };
@@ -105,6 +139,9 @@ fn read_top(row: &mut Row<'_>, n: usize, lse: f64, top: &mut Vec<TokenLogprob>) 
     for i in 0..found {
         let key = row.s.keys[i];
         let logprob = f64::from(key_value(key)) / row.t - lse;
-        top.push(TokenLogprob { token: row.id(key_position(key)), logprob });
+        top.push(TokenLogprob {
+            token: row.id(key_position(key)),
+            logprob,
+        });
     }
 }

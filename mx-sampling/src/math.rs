@@ -84,15 +84,26 @@ pub(crate) fn pow(x: f64, y: f64) -> f64 {
 #[must_use]
 pub(crate) fn round_up_to_f32(x: f64) -> f32 {
     let nearest = x as f32;
-    if f64::from(nearest) < x { nearest.next_up() } else { nearest }
+    if f64::from(nearest) < x {
+        nearest.next_up()
+    } else {
+        nearest
+    }
 }
 
 /// `m` in `[1, 2)` and `e` with `x = m · 2ᵉ`, for finite `x > 0`.
 fn split(x: f64) -> (f64, i32) {
-    let (x, shift) = if x < f64::MIN_POSITIVE { (x * 2f64.powi(54), -54) } else { (x, 0) };
+    let (x, shift) = if x < f64::MIN_POSITIVE {
+        (x * 2f64.powi(54), -54)
+    } else {
+        (x, 0)
+    };
     let bits = x.to_bits();
     let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023;
-    (f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52)), exponent + shift)
+    (
+        f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52)),
+        exponent + shift,
+    )
 }
 
 fn scale_by_power_of_two(x: f64, n: i32) -> f64 {
@@ -119,16 +130,36 @@ mod tests {
         let mut x = -740.0;
         while x < 709.0 {
             let (own, system) = (exp(x), x.exp());
-            assert!(close(own, system) || system < 1e-300, "exp({x}) = {own}, system {system}");
+            assert!(
+                close(own, system) || system < 1e-300,
+                "exp({x}) = {own}, system {system}"
+            );
             x += 0.377;
         }
         let mut x = 1e-310;
         while x < 1e300 {
-            assert!(close(ln(x), x.ln()), "ln({x}) = {}, system {}", ln(x), x.ln());
+            assert!(
+                close(ln(x), x.ln()),
+                "ln({x}) = {}, system {}",
+                ln(x),
+                x.ln()
+            );
             x *= 1.77;
         }
-        for x in [0.999_999_999, 1.0, 1.000_000_001, 0.5, 2.0, std::f64::consts::E] {
-            assert!(close(ln(x), x.ln()), "ln({x}) = {}, system {}", ln(x), x.ln());
+        for x in [
+            0.999_999_999,
+            1.0,
+            1.000_000_001,
+            0.5,
+            2.0,
+            std::f64::consts::E,
+        ] {
+            assert!(
+                close(ln(x), x.ln()),
+                "ln({x}) = {}, system {}",
+                ln(x),
+                x.ln()
+            );
         }
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(ln(0.0), f64::NEG_INFINITY);

@@ -59,5 +59,9 @@ fn zipf_k(row: &mut Row<'_>, mu: f64) -> usize {
     let epsilon = s - 1.0;
     let scale = 1.0 - math::pow(vocab, -epsilon);
     let k = math::pow(epsilon * math::pow(2.0, mu) / scale, 1.0 / s);
-    if k.is_nan() { live } else { (k.floor().max(1.0) as usize).min(live) }
+    if k.is_nan() {
+        live
+    } else {
+        (k.floor().max(1.0) as usize).min(live)
+    }
 }

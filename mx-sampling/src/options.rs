@@ -47,7 +47,11 @@ pub struct SamplingOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_p: Option<f64>,
     /// Mass of locally typical sampling; `(0, 1]`, off 1.
-    #[serde(skip_serializing_if = "Option::is_none", alias = "typ_p", alias = "typical")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        alias = "typ_p",
+        alias = "typical"
+    )]
     pub typical_p: Option<f64>,
     /// Keeps tokens with at least this probability; `[0, 1)`, off 0.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,7 +154,10 @@ pub struct SamplingOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forced_eos_at: Option<u32>,
     /// Raises the end tokens exponentially: after `.0` generated tokens, with factor `.1`.
-    #[serde(skip_serializing_if = "Option::is_none", alias = "exponential_decay_length_penalty")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        alias = "exponential_decay_length_penalty"
+    )]
     pub exponential_decay: Option<(u32, f64)>,
     /// Treats NaN as −inf instead of refusing the row.
     #[serde(skip_serializing_if = "Option::is_none")]

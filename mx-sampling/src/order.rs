@@ -66,9 +66,9 @@ pub enum Step {
 }
 
 use Step::{
-    AdaptiveP, BadWords, Dry, Epsilon, Eta, ExponentialDecay, Forced, Frequency, LogitBias, MinNewTokens, MinP,
-    Mirostat, NoRepeatNgram, Presence, Processors, Repetition, SequenceBias, Suppress, TailFree, Temperature, TopH,
-    TopK, TopNSigma, TopP, Typical, Xtc,
+    AdaptiveP, BadWords, Dry, Epsilon, Eta, ExponentialDecay, Forced, Frequency, LogitBias,
+    MinNewTokens, MinP, Mirostat, NoRepeatNgram, Presence, Processors, Repetition, SequenceBias,
+    Suppress, TailFree, Temperature, TopH, TopK, TopNSigma, TopP, Typical, Xtc,
 };
 
 /// Every step with its name and its other names.
@@ -81,7 +81,11 @@ const NAMES: [(Step, &str, &[&str]); 26] = [
     (Dry, "dry", &[]),
     (NoRepeatNgram, "no_repeat_ngram_size", &["no_repeat_ngram"]),
     (BadWords, "bad_words", &[]),
-    (ExponentialDecay, "exponential_decay", &["exponential_decay_length_penalty"]),
+    (
+        ExponentialDecay,
+        "exponential_decay",
+        &["exponential_decay_length_penalty"],
+    ),
     (Processors, "processors", &[]),
     (Suppress, "suppress_tokens", &[]),
     (MinNewTokens, "min_new_tokens", &[]),
@@ -106,17 +110,63 @@ const PENALTIES: &str = "penalties";
 
 /// The order of transformers: logit edits, temperature, truncations.
 pub const HF_ORDER: [Step; 26] = [
-    LogitBias, SequenceBias, Repetition, Frequency, Presence, Dry, NoRepeatNgram, BadWords, ExponentialDecay,
-    Processors, Suppress, MinNewTokens, Forced, Temperature, TopH, TopK, TopP, MinP, Typical, Epsilon, Eta,
-    TopNSigma, TailFree, Xtc, Mirostat, AdaptiveP,
+    LogitBias,
+    SequenceBias,
+    Repetition,
+    Frequency,
+    Presence,
+    Dry,
+    NoRepeatNgram,
+    BadWords,
+    ExponentialDecay,
+    Processors,
+    Suppress,
+    MinNewTokens,
+    Forced,
+    Temperature,
+    TopH,
+    TopK,
+    TopP,
+    MinP,
+    Typical,
+    Epsilon,
+    Eta,
+    TopNSigma,
+    TailFree,
+    Xtc,
+    Mirostat,
+    AdaptiveP,
 ];
 
 /// The order of llama.cpp: logit edits, truncations, temperature; steps it does not have stand beside
 /// their relatives.
 pub const LLAMA_ORDER: [Step; 26] = [
-    LogitBias, SequenceBias, Repetition, Frequency, Presence, Dry, NoRepeatNgram, BadWords, ExponentialDecay,
-    Processors, Suppress, MinNewTokens, Forced, TopNSigma, TopK, TailFree, Typical, TopP, MinP, TopH, Epsilon, Eta,
-    Xtc, Temperature, Mirostat, AdaptiveP,
+    LogitBias,
+    SequenceBias,
+    Repetition,
+    Frequency,
+    Presence,
+    Dry,
+    NoRepeatNgram,
+    BadWords,
+    ExponentialDecay,
+    Processors,
+    Suppress,
+    MinNewTokens,
+    Forced,
+    TopNSigma,
+    TopK,
+    TailFree,
+    Typical,
+    TopP,
+    MinP,
+    TopH,
+    Epsilon,
+    Eta,
+    Xtc,
+    Temperature,
+    Mirostat,
+    AdaptiveP,
 ];
 
 impl Step {
@@ -147,7 +197,9 @@ impl Step {
             .iter()
             .find(|(_, own, others)| *own == name || others.contains(&name))
             .map(|(step, ..)| *step)
-            .ok_or_else(|| SamplingError::unknown("step", name, NAMES.iter().map(|(_, own, _)| *own)))
+            .ok_or_else(|| {
+                SamplingError::unknown("step", name, NAMES.iter().map(|(_, own, _)| *own))
+            })
     }
 }
 
@@ -217,9 +269,15 @@ impl Order {
             if steps[..at].contains(step) {
                 return Err(SamplingError::TwiceInOrder { step: step.name() });
             }
-            let last = steps[at + 1..].is_empty() || steps[at + 1..].iter().all(|s| matches!(s, Mirostat | AdaptiveP));
+            let last = steps[at + 1..].is_empty()
+                || steps[at + 1..]
+                    .iter()
+                    .all(|s| matches!(s, Mirostat | AdaptiveP));
             if matches!(step, Mirostat | AdaptiveP) && !last {
-                return Err(SamplingError::MisplacedInOrder { step: step.name(), reason: "it must be the last step" });
+                return Err(SamplingError::MisplacedInOrder {
+                    step: step.name(),
+                    reason: "it must be the last step",
+                });
             }
         }
         Ok(())
@@ -271,10 +329,19 @@ mod tests {
     #[test]
     fn names_are_read_and_unknown_ones_listed() {
         let order = Order::from_steps(&["penalties", "top_k", "typ_p", "temp"]).unwrap();
-        assert_eq!(order.steps(), [Repetition, Frequency, Presence, TopK, Typical, Temperature]);
+        assert_eq!(
+            order.steps(),
+            [Repetition, Frequency, Presence, TopK, Typical, Temperature]
+        );
         let error = Order::from_steps(&["top_q"]).unwrap_err().to_string();
-        assert!(error.contains("top_q") && error.contains("top_p"), "{error}");
-        assert!(matches!(Order::from_steps(&["top_k", "top_k"]), Err(SamplingError::TwiceInOrder { .. })));
+        assert!(
+            error.contains("top_q") && error.contains("top_p"),
+            "{error}"
+        );
+        assert!(matches!(
+            Order::from_steps(&["top_k", "top_k"]),
+            Err(SamplingError::TwiceInOrder { .. })
+        ));
         assert!(matches!(
             Order::from_steps(&["mirostat", "top_k"]),
             Err(SamplingError::MisplacedInOrder { .. })

@@ -29,13 +29,26 @@ pub(crate) enum Op {
     Dry(DryOptions),
     NoRepeatNgram,
     BadWords(SequenceTable),
-    ExponentialDecay { start: usize, factor: f64 },
+    ExponentialDecay {
+        start: usize,
+        factor: f64,
+    },
     Processors,
-    Suppress { always: Vec<u32>, first: Vec<u32> },
+    Suppress {
+        always: Vec<u32>,
+        first: Vec<u32>,
+    },
     MinNewTokens(usize),
-    Forced { at: Vec<(usize, u32)>, eos_at: Option<usize> },
+    Forced {
+        at: Vec<(usize, u32)>,
+        eos_at: Option<usize>,
+    },
     Temperature(f64),
-    DynamicTemperature { temperature: f64, range: f64, exponent: f64 },
+    DynamicTemperature {
+        temperature: f64,
+        range: f64,
+        exponent: f64,
+    },
     Truncate(Truncation),
     Xtc(Xtc),
     Mirostat(Mirostat),
@@ -72,7 +85,9 @@ impl Plan {
         edits(options, vocab, llama, &mut active)?;
         let stochastic = shapes(options, &mut active)?;
         check_exclusive(options, &active)?;
-        let temperature = options.temperature.unwrap_or(if stochastic { 1.0 } else { 0.0 });
+        let temperature = options
+            .temperature
+            .unwrap_or(if stochastic { 1.0 } else { 0.0 });
         let greedy = temperature < GREEDY_BELOW;
 
         let mut ops = Vec::with_capacity(active.len());
@@ -95,8 +110,10 @@ impl Plan {
             sanitize: options.sanitize.unwrap_or(false),
             eos: options.eos_tokens.clone().unwrap_or_default(),
             repetition: has(Step::Repetition).then(|| window.unwrap_or((None, true))),
-            frequency: (has(Step::Frequency) || has(Step::Presence)).then(|| window.unwrap_or((None, false))),
-            ngram: has(Step::NoRepeatNgram).then(|| options.no_repeat_ngram_size.unwrap_or(0) as usize),
+            frequency: (has(Step::Frequency) || has(Step::Presence))
+                .then(|| window.unwrap_or((None, false))),
+            ngram: has(Step::NoRepeatNgram)
+                .then(|| options.no_repeat_ngram_size.unwrap_or(0) as usize),
             ops,
             order,
         })
@@ -115,9 +132,16 @@ fn edits(
             check_tokens("logit_bias", &[*token], vocab)?;
             check_bias("logit_bias", *value)?;
         }
-        active.push((Step::LogitBias, Op::LogitBias(bias.iter().map(|(t, b)| (*t, *b)).collect())));
+        active.push((
+            Step::LogitBias,
+            Op::LogitBias(bias.iter().map(|(t, b)| (*t, *b)).collect()),
+        ));
     }
-    if let Some(bias) = options.sequence_bias.as_ref().filter(|bias| !bias.is_empty()) {
+    if let Some(bias) = options
+        .sequence_bias
+        .as_ref()
+        .filter(|bias| !bias.is_empty())
+    {
         let table = SequenceTable::new("sequence_bias", bias.iter().cloned(), vocab)?;
         active.push((Step::SequenceBias, Op::SequenceBias(table)));
     }
@@ -132,13 +156,21 @@ fn edits(
         active.push((Step::Repetition, Op::Repetition(repetition)));
     }
     for (step, name, given) in [
-        (Step::Frequency, "frequency_penalty", options.frequency_penalty),
+        (
+            Step::Frequency,
+            "frequency_penalty",
+            options.frequency_penalty,
+        ),
         (Step::Presence, "presence_penalty", options.presence_penalty),
     ] {
         let penalty = given.unwrap_or(0.0);
         SamplingError::check((-2.0..=2.0).contains(&penalty), name, penalty, "in [-2, 2]")?;
         if penalty != 0.0 {
-            let op = if step == Step::Frequency { Op::Frequency(penalty) } else { Op::Presence(penalty) };
+            let op = if step == Step::Frequency {
+                Op::Frequency(penalty)
+            } else {
+                Op::Presence(penalty)
+            };
             active.push((step, op));
         }
     }
@@ -150,7 +182,10 @@ fn edits(
     }
     if let Some(words) = options.bad_words.as_ref().filter(|words| !words.is_empty()) {
         let banned = words.iter().map(|word| (word.clone(), f64::NEG_INFINITY));
-        active.push((Step::BadWords, Op::BadWords(SequenceTable::new("bad_words", banned, vocab)?)));
+        active.push((
+            Step::BadWords,
+            Op::BadWords(SequenceTable::new("bad_words", banned, vocab)?),
+        ));
     }
     end_token_steps(options, vocab, active)?;
     let always = options.suppress_tokens.clone().unwrap_or_default();
@@ -172,14 +207,27 @@ fn end_token_steps(
     let eos = options.eos_tokens.clone().unwrap_or_default();
     check_tokens("eos_tokens", &eos, vocab)?;
     let need_eos = |name| {
-        if eos.is_empty() { Err(SamplingError::Missing { name, needs: "eos_tokens" }) } else { Ok(()) }
+        if eos.is_empty() {
+            Err(SamplingError::Missing {
+                name,
+                needs: "eos_tokens",
+            })
+        } else {
+            Ok(())
+        }
     };
     if let Some((start, factor)) = options.exponential_decay {
         need_eos("exponential_decay")?;
         let accepted = factor > 0.0 && factor.is_finite();
         SamplingError::check(accepted, "exponential_decay", factor, "a finite factor > 0")?;
         if factor != 1.0 {
-            active.push((Step::ExponentialDecay, Op::ExponentialDecay { start: start as usize, factor }));
+            active.push((
+                Step::ExponentialDecay,
+                Op::ExponentialDecay {
+                    start: start as usize,
+                    factor,
+                },
+            ));
         }
     }
     if let Some(tokens) = options.min_new_tokens.filter(|n| *n > 0) {
@@ -195,8 +243,17 @@ fn end_token_steps(
         SamplingError::check(at >= 1, "forced_eos_at", f64::from(at), ">= 1")?;
     }
     if !forced.is_empty() || options.forced_eos_at.is_some() {
-        let at = forced.into_iter().map(|(position, token)| (position as usize, token)).collect();
-        active.push((Step::Forced, Op::Forced { at, eos_at: options.forced_eos_at.map(|n| n as usize) }));
+        let at = forced
+            .into_iter()
+            .map(|(position, token)| (position as usize, token))
+            .collect();
+        active.push((
+            Step::Forced,
+            Op::Forced {
+                at,
+                eos_at: options.forced_eos_at.map(|n| n as usize),
+            },
+        ));
     }
     Ok(())
 }
@@ -214,7 +271,11 @@ fn shapes(options: &SamplingOptions, active: &mut Vec<(Step, Op)>) -> Result<boo
     };
     if let Some(k) = options.top_k {
         SamplingError::check(k >= -1, "top_k", k as f64, ">= 0, or -1 for off")?;
-        truncate(Step::TopK, Truncation::TopK(usize::try_from(k).unwrap_or(0)), k <= 0)?;
+        truncate(
+            Step::TopK,
+            Truncation::TopK(usize::try_from(k).unwrap_or(0)),
+            k <= 0,
+        )?;
     }
     if let Some(p) = options.top_p {
         truncate(Step::TopP, Truncation::TopP(p), p == 1.0)?;
@@ -263,9 +324,19 @@ fn mirostat(options: &SamplingOptions, active: &mut Vec<(Step, Op)>) -> Result<(
     let version = options.mirostat.unwrap_or(0);
     SamplingError::check(version <= 2, "mirostat", f64::from(version), "0, 1 or 2")?;
     let tau = options.mirostat_tau.unwrap_or(MIROSTAT_TAU);
-    SamplingError::check(tau > 0.0 && tau.is_finite(), "mirostat_tau", tau, "a finite number > 0")?;
+    SamplingError::check(
+        tau > 0.0 && tau.is_finite(),
+        "mirostat_tau",
+        tau,
+        "a finite number > 0",
+    )?;
     let eta = options.mirostat_eta.unwrap_or(MIROSTAT_ETA);
-    SamplingError::check(eta > 0.0 && eta.is_finite(), "mirostat_eta", eta, "a finite number > 0")?;
+    SamplingError::check(
+        eta > 0.0 && eta.is_finite(),
+        "mirostat_eta",
+        eta,
+        "a finite number > 0",
+    )?;
     if version > 0 {
         active.push((Step::Mirostat, Op::Mirostat(Mirostat { version, tau, eta })));
     }
@@ -274,9 +345,19 @@ fn mirostat(options: &SamplingOptions, active: &mut Vec<(Step, Op)>) -> Result<(
 
 fn adaptive(options: &SamplingOptions, active: &mut Vec<(Step, Op)>) -> Result<(), SamplingError> {
     let decay = options.adaptive_p_decay.unwrap_or(ADAPTIVE_DECAY);
-    SamplingError::check((0.0..=0.99).contains(&decay), "adaptive_p_decay", decay, "in [0, 0.99]")?;
+    SamplingError::check(
+        (0.0..=0.99).contains(&decay),
+        "adaptive_p_decay",
+        decay,
+        "in [0, 0.99]",
+    )?;
     if let Some(target) = options.adaptive_p_target {
-        SamplingError::check(target <= 1.0, "adaptive_p_target", target, "in [0, 1], or negative for off")?;
+        SamplingError::check(
+            target <= 1.0,
+            "adaptive_p_target",
+            target,
+            "in [0, 1], or negative for off",
+        )?;
         if target >= 0.0 {
             active.push((Step::AdaptiveP, Op::AdaptiveP(AdaptiveP { target, decay })));
         }
@@ -291,16 +372,38 @@ fn temperature(
     edits: usize,
 ) -> Result<bool, SamplingError> {
     let given = options.temperature.unwrap_or(1.0);
-    SamplingError::check(given >= 0.0 && given.is_finite(), "temperature", given, "a finite number >= 0")?;
+    SamplingError::check(
+        given >= 0.0 && given.is_finite(),
+        "temperature",
+        given,
+        "a finite number >= 0",
+    )?;
     let range = options.dynatemp_range.unwrap_or(0.0);
-    SamplingError::check(range >= 0.0 && range.is_finite(), "dynatemp_range", range, "a finite number >= 0")?;
+    SamplingError::check(
+        range >= 0.0 && range.is_finite(),
+        "dynatemp_range",
+        range,
+        "a finite number >= 0",
+    )?;
     let exponent = options.dynatemp_exponent.unwrap_or(1.0);
     let accepted = exponent > 0.0 && exponent.is_finite();
-    SamplingError::check(accepted, "dynatemp_exponent", exponent, "a finite number > 0")?;
+    SamplingError::check(
+        accepted,
+        "dynatemp_exponent",
+        exponent,
+        "a finite number > 0",
+    )?;
     let mut stochastic = active.len() > edits;
     if range > 0.0 {
         stochastic = true;
-        active.push((Step::Temperature, Op::DynamicTemperature { temperature: given, range, exponent }));
+        active.push((
+            Step::Temperature,
+            Op::DynamicTemperature {
+                temperature: given,
+                range,
+                exponent,
+            },
+        ));
     } else if given >= GREEDY_BELOW && given != 1.0 {
         active.push((Step::Temperature, Op::Temperature(given)));
     }
@@ -311,15 +414,23 @@ fn check_exclusive(options: &SamplingOptions, active: &[(Step, Op)]) -> Result<(
     if !active.iter().any(|(step, _)| *step == Step::Mirostat) {
         return Ok(());
     }
-    let other = active.iter().find(|(step, _)| {
-        !step.is_edit() && !matches!(step, Step::Temperature | Step::Mirostat)
-    });
+    let other = active
+        .iter()
+        .find(|(step, _)| !step.is_edit() && !matches!(step, Step::Temperature | Step::Mirostat));
     if let Some((step, _)) = other {
-        return Err(SamplingError::Exclusive { first: "mirostat", second: step.name(), reason: MIROSTAT_REASON });
+        return Err(SamplingError::Exclusive {
+            first: "mirostat",
+            second: step.name(),
+            reason: MIROSTAT_REASON,
+        });
     }
     if options.temperature.is_some_and(|t| t < GREEDY_BELOW) {
         let reason = "temperature 0 is greedy and leaves nothing to draw";
-        return Err(SamplingError::Exclusive { first: "mirostat", second: "temperature 0", reason });
+        return Err(SamplingError::Exclusive {
+            first: "mirostat",
+            second: "temperature 0",
+            reason,
+        });
     }
     Ok(())
 }
@@ -336,7 +447,14 @@ fn penalty_window(
     llama: bool,
 ) -> Result<Option<(Option<usize>, bool)>, SamplingError> {
     let window = options.penalty_last_n.or(llama.then_some(LLAMA_WINDOW));
-    let Some(window) = window else { return Ok(None) };
-    SamplingError::check(window >= -1, "penalty_last_n", window as f64, ">= -1 (-1 is the whole history)")?;
+    let Some(window) = window else {
+        return Ok(None);
+    };
+    SamplingError::check(
+        window >= -1,
+        "penalty_last_n",
+        window as f64,
+        ">= -1 (-1 is the whole history)",
+    )?;
     Ok(Some((usize::try_from(window).ok(), true)))
 }

@@ -38,7 +38,12 @@ impl Stream {
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut rng = ChaCha8Rng::from_seed(key);
         rng.set_stream(index);
-        Self { rng, seed, index, position: 0 }
+        Self {
+            rng,
+            seed,
+            index,
+            position: 0,
+        }
     }
 
     /// The next word.
@@ -112,7 +117,10 @@ mod tests {
             [stream.word(), stream.word(), stream.word()]
         };
         // The first is the known key stream of ChaCha8 with a zero key and a zero nonce.
-        assert_eq!(words(0, 0)[0].to_le_bytes(), [0x3e, 0x00, 0xef, 0x2f, 0x89, 0x5f, 0x40, 0xd6]);
+        assert_eq!(
+            words(0, 0)[0].to_le_bytes(),
+            [0x3e, 0x00, 0xef, 0x2f, 0x89, 0x5f, 0x40, 0xd6]
+        );
         assert_ne!(words(1, 0), words(0, 1));
         assert_ne!(words(1, 0), words(1, 1));
     }

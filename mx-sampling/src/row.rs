@@ -28,10 +28,10 @@ impl Scratch {
         let blocks = vocab.div_ceil(BLOCK);
         self.block_max.resize(blocks, f32::NEG_INFINITY);
         self.block_sum.resize(blocks, 0.0);
-        // A gather writes one entry past the kept ones before it knows whether it stays.
-        self.ids.resize(vocab + 1, 0);
-        self.values.resize(vocab + 1, 0.0);
-        self.weights.resize(vocab + 1, 0.0);
+        // A gather writes whole vectors, of which only the first entries may count.
+        self.ids.resize(vocab + BLOCK, 0);
+        self.values.resize(vocab + BLOCK, 0.0);
+        self.weights.resize(vocab, 0.0);
         self.keys.reserve(vocab);
         self.bins.resize(crate::select::BINS, 0.0);
     }
@@ -85,7 +85,11 @@ impl<'a> Row<'a> {
     }
 
     /// Finds the maxima, applying `mask` first; refuses NaN, +inf and an empty row.
-    pub(crate) fn scan(&mut self, mask: Option<&[u32]>, after: &'static str) -> Result<(), SamplingError> {
+    pub(crate) fn scan(
+        &mut self,
+        mask: Option<&[u32]>,
+        after: &'static str,
+    ) -> Result<(), SamplingError> {
         if self.shape != Shape::Unscanned && mask.is_none() {
             return Ok(());
         }
@@ -96,10 +100,17 @@ impl<'a> Row<'a> {
         }
         // Only the sum of a sanitised row can still overflow to NaN.
         if max.is_nan() {
-            max = self.s.block_max.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+            max = self
+                .s
+                .block_max
+                .iter()
+                .fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
         }
         if max == f32::NEG_INFINITY {
-            return Err(SamplingError::NoCandidates { vocab: self.logits.len(), after });
+            return Err(SamplingError::NoCandidates {
+                vocab: self.logits.len(),
+                after,
+            });
         }
         self.max = max;
         self.shape = Shape::Dense;
@@ -120,7 +131,10 @@ impl<'a> Row<'a> {
             if x.is_nan() && self.sanitize {
                 *x = f32::NEG_INFINITY;
             } else if x.is_nan() || (*x == f32::INFINITY && !self.infinite) {
-                return Err(SamplingError::InvalidLogits { token: token as u32, value: *x });
+                return Err(SamplingError::InvalidLogits {
+                    token: token as u32,
+                    value: *x,
+                });
             }
         }
         Ok(())
@@ -164,11 +178,25 @@ impl<'a> Row<'a> {
         let sums = match self.shape {
             Shape::List(n) => {
                 let s = &mut *self.s;
-                simd::exp_list(self.backend, &s.values[..n], self.max, inv_t, &mut s.weights[..n], &mut s.block_sum)
+                simd::exp_list(
+                    self.backend,
+                    &s.values[..n],
+                    self.max,
+                    inv_t,
+                    &mut s.weights[..n],
+                    &mut s.block_sum,
+                )
             }
             _ => {
                 let s = &mut *self.s;
-                simd::exp_sums(self.backend, self.logits, &s.block_max, self.max, inv_t, &mut s.block_sum)
+                simd::exp_sums(
+                    self.backend,
+                    self.logits,
+                    &s.block_max,
+                    self.max,
+                    inv_t,
+                    &mut s.block_sum,
+                )
             }
         };
         self.sums = Some(sums);
@@ -200,7 +228,14 @@ impl<'a> Row<'a> {
     /// Turns a dense row into the list of everything with a logit of at least `threshold`.
     pub(crate) fn gather(&mut self, threshold: f32) -> usize {
         let s = &mut *self.s;
-        let n = simd::gather(self.backend, self.logits, &s.block_max, threshold, &mut s.ids, &mut s.values);
+        let n = simd::gather(
+            self.backend,
+            self.logits,
+            &s.block_max,
+            threshold,
+            &mut s.ids,
+            &mut s.values,
+        );
         self.shape = Shape::List(n);
         self.sums = None;
         n
@@ -231,7 +266,9 @@ impl<'a> Row<'a> {
     /// Recomputes the maximum of a list after its largest entries may have gone.
     pub(crate) fn refresh_max(&mut self) {
         if let Shape::List(n) = self.shape {
-            self.max = self.s.values[..n].iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+            self.max = self.s.values[..n]
+                .iter()
+                .fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
             self.sums = None;
         }
     }
@@ -239,7 +276,13 @@ impl<'a> Row<'a> {
     /// Writes the row back into the logits: removed tokens −inf, temperature divided out.
     pub(crate) fn write_back(&mut self) {
         let t = self.t;
-        let scale = |x: f32| if t == 1.0 { x } else { (f64::from(x) / t) as f32 };
+        let scale = |x: f32| {
+            if t == 1.0 {
+                x
+            } else {
+                (f64::from(x) / t) as f32
+            }
+        };
         match self.shape {
             Shape::List(n) => {
                 self.logits.fill(f32::NEG_INFINITY);
@@ -259,13 +302,24 @@ impl<'a> Row<'a> {
     pub(crate) fn argmax(&self) -> u32 {
         match self.shape {
             Shape::List(n) => {
-                let at = self.s.values[..n].iter().position(|&x| x == self.max).unwrap_or(0);
+                let at = self.s.values[..n]
+                    .iter()
+                    .position(|&x| x == self.max)
+                    .unwrap_or(0);
                 self.s.ids[at]
             }
             _ => {
-                let block = self.s.block_max.iter().position(|&x| x == self.max).unwrap_or(0);
+                let block = self
+                    .s
+                    .block_max
+                    .iter()
+                    .position(|&x| x == self.max)
+                    .unwrap_or(0);
                 let first = block * BLOCK;
-                let inside = self.logits[first..].iter().position(|&x| x == self.max).unwrap_or(0);
+                let inside = self.logits[first..]
+                    .iter()
+                    .position(|&x| x == self.max)
+                    .unwrap_or(0);
                 (first + inside) as u32
             }
         }
@@ -315,14 +369,22 @@ impl<'a> Row<'a> {
 /// −0 equal to +0.
 pub(crate) fn order_key(value: f32, at: usize) -> u64 {
     let bits = (value + 0.0).to_bits();
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 };
+    let ascending = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 0x8000_0000
+    };
     (u64::from(!ascending) << 32) | at as u64
 }
 
 /// The logit in a key of the total order.
 pub(crate) fn key_value(key: u64) -> f32 {
     let ascending = !((key >> 32) as u32);
-    f32::from_bits(if ascending >> 31 == 1 { ascending & 0x7fff_ffff } else { !ascending })
+    f32::from_bits(if ascending >> 31 == 1 {
+        ascending & 0x7fff_ffff
+    } else {
+        !ascending
+    })
 }
 
 /// The position in a key of the total order.
@@ -342,7 +404,11 @@ mod tests {
             assert_eq!(key_position(order_key(x, a)), a);
             for (b, &y) in values.iter().enumerate() {
                 let wanted = y.partial_cmp(&x).map(|o| o.then(a.cmp(&b)));
-                assert_eq!(Some(order_key(x, a).cmp(&order_key(y, b))), wanted, "{x} {y}");
+                assert_eq!(
+                    Some(order_key(x, a).cmp(&order_key(y, b))),
+                    wanted,
+                    "{x} {y}"
+                );
             }
         }
     }

@@ -84,7 +84,12 @@ impl Sampler {
     ///
     /// A parameter out of range, an exclusive combination, a token id beyond the vocabulary, or an order
     /// that does not list an active step.
-    pub fn new(options: &SamplingOptions, vocab: usize, seed: u64, stream: u64) -> Result<Self, SamplingError> {
+    pub fn new(
+        options: &SamplingOptions,
+        vocab: usize,
+        seed: u64,
+        stream: u64,
+    ) -> Result<Self, SamplingError> {
         let plan = Arc::new(Plan::new(options, vocab)?);
         let mut mu = 0.0;
         for (_, op) in &plan.ops {
@@ -92,7 +97,9 @@ impl Sampler {
                 mu = mirostat.start();
             }
         }
-        let counts = |spec: Option<(Option<usize>, bool)>| spec.map(|(n, prompt)| WindowCounts::new(n, prompt));
+        let counts = |spec: Option<(Option<usize>, bool)>| {
+            spec.map(|(n, prompt)| WindowCounts::new(n, prompt))
+        };
         Ok(Self {
             vocab,
             stream: Stream::new(seed, stream),
@@ -102,7 +109,10 @@ impl Sampler {
                 ngram: plan.ngram.map(NgramIndex::new),
                 ..History::default()
             },
-            state: State { mu, adaptive: AdaptiveState::default() },
+            state: State {
+                mu,
+                adaptive: AdaptiveState::default(),
+            },
             processors: Vec::new(),
             backend: Backend::detect(),
             dry: DryScratch::default(),
@@ -140,7 +150,11 @@ impl Sampler {
     /// # Errors
     ///
     /// A row or mask of the wrong length, NaN or +inf among the logits, or no token left.
-    pub fn sample(&mut self, logits: &mut [f32], mask: Option<&[u32]>) -> Result<Draw, SamplingError> {
+    pub fn sample(
+        &mut self,
+        logits: &mut [f32],
+        mask: Option<&[u32]>,
+    ) -> Result<Draw, SamplingError> {
         let mut report = self.logprobs.take();
         let result = self.choose(logits, mask, report.as_deref_mut());
         self.logprobs = report;
@@ -196,7 +210,11 @@ impl Sampler {
     /// # Errors
     ///
     /// As [`sample`](Self::sample).
-    pub fn law<'a>(&'a mut self, logits: &'a mut [f32], mask: Option<&[u32]>) -> Result<Law<'a>, SamplingError> {
+    pub fn law<'a>(
+        &'a mut self,
+        logits: &'a mut [f32],
+        mask: Option<&[u32]>,
+    ) -> Result<Law<'a>, SamplingError> {
         self.run(logits, mask, None).map(|(law, _)| law)
     }
 
@@ -206,7 +224,11 @@ impl Sampler {
     /// # Errors
     ///
     /// As [`sample`](Self::sample).
-    pub fn process(&mut self, logits: &mut [f32], mask: Option<&[u32]>) -> Result<(), SamplingError> {
+    pub fn process(
+        &mut self,
+        logits: &mut [f32],
+        mask: Option<&[u32]>,
+    ) -> Result<(), SamplingError> {
         let greedy = self.plan.greedy;
         let (mut law, _) = self.run(logits, mask, None)?;
         if greedy {
@@ -246,9 +268,14 @@ impl Sampler {
     /// # Errors
     ///
     /// [`SamplingError::NotInOrder`] when an explicit order has no step `processors`.
-    pub fn add_processor(&mut self, processor: Box<dyn LogitsProcessor>) -> Result<(), SamplingError> {
+    pub fn add_processor(
+        &mut self,
+        processor: Box<dyn LogitsProcessor>,
+    ) -> Result<(), SamplingError> {
         if !self.plan.order.steps().contains(&Step::Processors) {
-            return Err(SamplingError::NotInOrder { step: Step::Processors.name() });
+            return Err(SamplingError::NotInOrder {
+                step: Step::Processors.name(),
+            });
         }
         self.processors.push(processor);
         Ok(())
@@ -257,7 +284,11 @@ impl Sampler {
     /// The present point of the sequence.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { length: self.history.tokens.len(), position: self.stream.position(), state: self.state }
+        Snapshot {
+            length: self.history.tokens.len(),
+            position: self.stream.position(),
+            state: self.state,
+        }
     }
 
     /// Goes back to an earlier point: history, penalties, mirostat, adaptive-p and the random stream.
@@ -268,7 +299,10 @@ impl Sampler {
     pub fn rollback(&mut self, snapshot: &Snapshot) -> Result<(), SamplingError> {
         let length = self.history.tokens.len();
         if snapshot.length > length {
-            return Err(SamplingError::RollbackAhead { given: snapshot.length, length });
+            return Err(SamplingError::RollbackAhead {
+                given: snapshot.length,
+                length,
+            });
         }
         self.history.truncate(snapshot.length);
         self.stream.seek(snapshot.position);
@@ -283,7 +317,11 @@ impl Sampler {
     /// The state of mirostat in bits, when mirostat is active.
     #[must_use]
     pub fn mirostat_mu(&self) -> Option<f64> {
-        self.plan.ops.iter().any(|(step, _)| *step == Step::Mirostat).then_some(self.state.mu)
+        self.plan
+            .ops
+            .iter()
+            .any(|(step, _)| *step == Step::Mirostat)
+            .then_some(self.state.mu)
     }
 
     /// The random stream; taking a word moves the sampler's own draws.
@@ -342,11 +380,18 @@ impl Sampler {
         report: Option<&mut LogprobReport>,
     ) -> Result<(Law<'a>, &'a mut Stream), SamplingError> {
         if logits.len() != self.vocab {
-            return Err(SamplingError::Length { name: "logits", given: logits.len(), wanted: self.vocab });
+            return Err(SamplingError::Length {
+                name: "logits",
+                given: logits.len(),
+                wanted: self.vocab,
+            });
         }
         let wanted = self.vocab.div_ceil(32);
         if let Some(mask) = mask.filter(|mask| mask.len() < wanted) {
-            return Err(SamplingError::MaskLength { given: mask.len(), wanted });
+            return Err(SamplingError::MaskLength {
+                given: mask.len(),
+                wanted,
+            });
         }
         self.last = None;
         let plan = &*self.plan;
@@ -390,9 +435,18 @@ impl Sampler {
                 after = step.name();
             } else if !plan.greedy {
                 scan_with(&mut row, mask, &mut masked, after, explain.as_deref_mut())?;
-                shape(op, &mut row, &self.state, &mut self.stream, &mut self.originals);
+                shape(
+                    op,
+                    &mut row,
+                    &self.state,
+                    &mut self.stream,
+                    &mut self.originals,
+                );
             }
-            if let Some(explain) = explain.as_deref_mut().filter(|_| !matches!(op, Op::Processors)) {
+            if let Some(explain) = explain
+                .as_deref_mut()
+                .filter(|_| !matches!(op, Op::Processors))
+            {
                 explain.note(step.name(), &row);
             }
         }
@@ -428,7 +482,11 @@ fn scan_with(
 fn shape(op: &Op, row: &mut Row<'_>, state: &State, stream: &mut Stream, originals: &mut Vec<f32>) {
     match op {
         Op::Temperature(t) => row.heat(*t),
-        Op::DynamicTemperature { temperature, range, exponent } => {
+        Op::DynamicTemperature {
+            temperature,
+            range,
+            exponent,
+        } => {
             let live = row.live();
             let t = dynamic_temperature(*temperature, *range, *exponent, row.entropy(), live);
             if t < GREEDY_BELOW {
@@ -473,10 +531,14 @@ impl Edit<'_> {
         let logits = &mut *row.logits;
         match op {
             Op::LogitBias(biases) => {
-                biases.iter().for_each(|&(token, bias)| change(logits, token, |x| add(x, bias)));
+                biases
+                    .iter()
+                    .for_each(|&(token, bias)| change(logits, token, |x| add(x, bias)));
             }
             Op::SequenceBias(table) | Op::BadWords(table) => {
-                table.matching(&history.tokens).for_each(|(token, bias)| change(logits, token, |x| add(x, bias)));
+                table
+                    .matching(&history.tokens)
+                    .for_each(|(token, bias)| change(logits, token, |x| add(x, bias)));
             }
             Op::Repetition(penalty) => {
                 for (token, _) in history.repetition.iter().flat_map(WindowCounts::iter) {
@@ -485,28 +547,40 @@ impl Edit<'_> {
             }
             Op::Frequency(penalty) => {
                 for (token, count) in history.frequency.iter().flat_map(WindowCounts::iter) {
-                    change(logits, token, |x| penalties::count_penalised(x, count, *penalty, 0.0));
+                    change(logits, token, |x| {
+                        penalties::count_penalised(x, count, *penalty, 0.0)
+                    });
                 }
             }
             Op::Presence(penalty) => {
                 for (token, count) in history.frequency.iter().flat_map(WindowCounts::iter) {
-                    change(logits, token, |x| penalties::count_penalised(x, count, 0.0, *penalty));
+                    change(logits, token, |x| {
+                        penalties::count_penalised(x, count, 0.0, *penalty)
+                    });
                 }
             }
             Op::Dry(dry) => dry.visit(&history.tokens, self.dry, |token, penalty| {
                 change(logits, token, |x| add(x, -penalty));
             }),
             Op::NoRepeatNgram => {
-                let banned = history.ngram.iter().flat_map(|ngram| ngram.banned(&history.tokens));
+                let banned = history
+                    .ngram
+                    .iter()
+                    .flat_map(|ngram| ngram.banned(&history.tokens));
                 banned.for_each(|token| ban(logits, token));
             }
             Op::ExponentialDecay { start, factor } => {
                 for &token in &self.plan.eos {
-                    change(logits, token, |x| penalties::exponential_decay(x, generated, *start, *factor));
+                    change(logits, token, |x| {
+                        penalties::exponential_decay(x, generated, *start, *factor)
+                    });
                 }
             }
             Op::Processors => {
-                let context = Context { tokens: &history.tokens, prompt_len: history.prompt_len };
+                let context = Context {
+                    tokens: &history.tokens,
+                    prompt_len: history.prompt_len,
+                };
                 for processor in self.processors.iter_mut() {
                     processor.process(context, row.logits)?;
                     if let Some(explain) = explain.as_deref_mut() {
@@ -532,9 +606,17 @@ impl Edit<'_> {
     }
 
     /// Leaves only the forced tokens of this position, if it has any.
-    fn force(&self, at: &[(usize, u32)], eos_at: Option<usize>, logits: &mut [f32]) -> Result<(), SamplingError> {
+    fn force(
+        &self,
+        at: &[(usize, u32)],
+        eos_at: Option<usize>,
+        logits: &mut [f32],
+    ) -> Result<(), SamplingError> {
         let generated = self.history.generated();
-        let listed = at.iter().find(|(position, _)| *position == generated).map(|(_, token)| *token);
+        let listed = at
+            .iter()
+            .find(|(position, _)| *position == generated)
+            .map(|(_, token)| *token);
         let single = listed.map(|token| [token]);
         let forced = match &single {
             Some(token) => &token[..],
@@ -542,11 +624,19 @@ impl Edit<'_> {
             None => return Ok(()),
         };
         let allowed = |token: u32| {
-            self.mask.is_none_or(|mask| (mask[token as usize / 32] >> (token % 32)) & 1 == 1)
+            self.mask
+                .is_none_or(|mask| (mask[token as usize / 32] >> (token % 32)) & 1 == 1)
         };
         let out = |token: u32| logits[token as usize] == f32::NEG_INFINITY;
-        if let Some(&token) = forced.first().filter(|_| forced.iter().all(|&token| out(token) || !allowed(token))) {
-            let by = if out(token) { "an earlier step" } else { "the mask" };
+        if let Some(&token) = forced
+            .first()
+            .filter(|_| forced.iter().all(|&token| out(token) || !allowed(token)))
+        {
+            let by = if out(token) {
+                "an earlier step"
+            } else {
+                "the mask"
+            };
             return Err(SamplingError::ForcedTokenForbidden { token, by });
         }
         for (token, logit) in logits.iter_mut().enumerate() {

@@ -55,7 +55,12 @@ impl Row<'_> {
             return f32::NEG_INFINITY;
         }
         s.keys.clear();
-        s.keys.extend(s.block_max.iter().enumerate().map(|(at, &x)| order_key(x, at)));
+        s.keys.extend(
+            s.block_max
+                .iter()
+                .enumerate()
+                .map(|(at, &x)| order_key(x, at)),
+        );
         let (_, nth, _) = s.keys.select_nth_unstable(k - 1);
         crate::row::key_value(*nth)
     }
@@ -64,7 +69,12 @@ impl Row<'_> {
     fn nth_key(&mut self, n: usize, k: usize) -> u64 {
         let s = &mut *self.s;
         s.keys.clear();
-        s.keys.extend(s.values[..n].iter().enumerate().map(|(at, &x)| order_key(x, at)));
+        s.keys.extend(
+            s.values[..n]
+                .iter()
+                .enumerate()
+                .map(|(at, &x)| order_key(x, at)),
+        );
         *s.keys.select_nth_unstable(k - 1).1
     }
 
@@ -76,7 +86,9 @@ impl Row<'_> {
             Shape::List(_) => f32::NEG_INFINITY,
             _ => self.top_bound(m),
         };
-        let Self { logits, s, shape, .. } = self;
+        let Self {
+            logits, s, shape, ..
+        } = self;
         let values = match *shape {
             Shape::List(n) => &s.values[..n],
             _ => &logits[..],
@@ -104,7 +116,10 @@ impl Row<'_> {
             return;
         }
         let kept = match self.shape {
-            Shape::List(n) => self.s.values[..n].iter().filter(|x| **x >= threshold).count(),
+            Shape::List(n) => self.s.values[..n]
+                .iter()
+                .filter(|x| **x >= threshold)
+                .count(),
             _ if self.max < threshold => 0,
             _ => {
                 let n = self.gather(threshold);
@@ -163,19 +178,27 @@ impl Row<'_> {
             before += mass;
         }
         s.keys.clear();
-        s.keys.extend((0..n).filter(|&at| bin(at) == chosen).map(|at| at as u64));
+        s.keys
+            .extend((0..n).filter(|&at| bin(at) == chosen).map(|at| at as u64));
         let compare = |a: &u64, b: &u64| {
             let (a, b) = (*a as usize, *b as usize);
             key(a)
                 .total_cmp(&key(b))
                 .then(order_key(s.values[a], a).cmp(&order_key(s.values[b], b)))
         };
-        let last = last_by_mass(&mut s.keys, before, target, |at| f64::from(s.weights[at as usize]), compare);
+        let last = last_by_mass(
+            &mut s.keys,
+            before,
+            target,
+            |at| f64::from(s.weights[at as usize]),
+            compare,
+        );
         let mut cut = last.map(|at| at as usize);
         if min_keep > 1 {
             cut = cut.map(|at| {
                 s.keys.clear();
-                s.keys.extend((0..n as u64).filter(|other| compare(other, &(at as u64)).is_le()));
+                s.keys
+                    .extend((0..n as u64).filter(|other| compare(other, &(at as u64)).is_le()));
                 let kept = s.keys.len();
                 if kept >= min_keep || min_keep >= n {
                     return if kept >= min_keep { at } else { usize::MAX };
@@ -185,7 +208,8 @@ impl Row<'_> {
                 *s.keys.select_nth_unstable_by(min_keep - 1, compare).1 as usize
             });
         }
-        cut.filter(|&at| at != usize::MAX).map(|at| (order_key(s.values[at], at), at))
+        cut.filter(|&at| at != usize::MAX)
+            .map(|at| (order_key(s.values[at], at), at))
     }
 }
 

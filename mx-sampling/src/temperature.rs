@@ -17,7 +17,13 @@ pub const GREEDY_BELOW: f64 = 1e-5;
 /// assert_eq!(dynamic_temperature(1.0, 0.5, 1.0, (50f64).ln(), 50), 1.5);
 /// ```
 #[must_use]
-pub fn dynamic_temperature(temperature: f64, range: f64, exponent: f64, entropy: f64, live: usize) -> f64 {
+pub fn dynamic_temperature(
+    temperature: f64,
+    range: f64,
+    exponent: f64,
+    entropy: f64,
+    live: usize,
+) -> f64 {
     let low = (temperature - range).max(0.0);
     let high = temperature + range;
     if live < 2 {

@@ -74,12 +74,18 @@ impl Truncation {
         let name = self.name();
         match *self {
             Self::TopK(k) => SamplingError::check(k >= 1, name, k as f64, ">= 1"),
-            Self::TopP(x) | Self::MinP(x) => SamplingError::check((0.0..=1.0).contains(&x), name, x, "in [0, 1]"),
+            Self::TopP(x) | Self::MinP(x) => {
+                SamplingError::check((0.0..=1.0).contains(&x), name, x, "in [0, 1]")
+            }
             Self::Typical(x) | Self::TopH(x) | Self::TailFree(x) => {
                 SamplingError::check(x > 0.0 && x <= 1.0, name, x, "in (0, 1]")
             }
-            Self::Epsilon(x) | Self::Eta(x) => SamplingError::check((0.0..1.0).contains(&x), name, x, "in [0, 1)"),
-            Self::TopNSigma(n) => SamplingError::check(n > 0.0 && n.is_finite(), name, n, "a finite number > 0"),
+            Self::Epsilon(x) | Self::Eta(x) => {
+                SamplingError::check((0.0..1.0).contains(&x), name, x, "in [0, 1)")
+            }
+            Self::TopNSigma(n) => {
+                SamplingError::check(n > 0.0 && n.is_finite(), name, n, "a finite number > 0")
+            }
         }
     }
 

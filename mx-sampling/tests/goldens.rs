@@ -7,11 +7,15 @@ use std::collections::BTreeMap;
 
 use golden::{Outcome, run_line};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/sampling_golden.jsonl");
+const FILE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../tests/data/sampling_golden.jsonl"
+);
 
 #[test]
 fn every_line_agrees() {
-    let text = std::fs::read_to_string(std::env::var("SAMPLING_GOLDEN").unwrap_or(FILE.into())).unwrap();
+    let text =
+        std::fs::read_to_string(std::env::var("SAMPLING_GOLDEN").unwrap_or(FILE.into())).unwrap();
     let mut tallies: BTreeMap<String, [usize; 3]> = BTreeMap::new();
     let mut failures = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -32,5 +36,10 @@ fn every_line_agrees() {
     for (kind, [passed, failed, skipped]) in &tallies {
         println!("{kind}: {passed} passed, {failed} failed, {skipped} skipped");
     }
-    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }

@@ -46,7 +46,11 @@ fn main() -> anyhow::Result<ExitCode> {
             gemma3,
             skipped,
         } => {
-            let models = golden::Models { smollm2, gemma3 };
+            let found = golden::Models::on_this_machine();
+            let models = golden::Models {
+                smollm2: smollm2.or(found.smollm2),
+                gemma3: gemma3.or(found.gemma3),
+            };
             let tallies = golden::run(&dir, &golden::Options { device, models })?;
             print!("{}", golden::report(&tallies, skipped));
             let clean = tallies.iter().all(|tally| tally.failed.is_empty());

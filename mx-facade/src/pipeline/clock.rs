@@ -29,7 +29,11 @@ fn civil(days: i64) -> (i64, u8, u8) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = (of_year - (153 * from_march + 2) / 5 + 1) as u8;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 } as u8;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    } as u8;
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     (year, month, day)
 }

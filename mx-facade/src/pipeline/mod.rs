@@ -58,8 +58,7 @@ impl Plan {
         seed: impl FnOnce() -> u64,
     ) -> Result<Self, Error> {
         let mut warnings = Vec::new();
-        let mut settings =
-            Settings::resolve(request, model.generation(), seed, &mut warnings)?;
+        let mut settings = Settings::resolve(request, model.generation(), seed, &mut warnings)?;
         let mut prompt = prompt::tokens(&model, request, &mut warnings)?;
         fit(&model, &settings, &mut prompt, &mut warnings)?;
         let eos_tokens = model.eos_tokens();
@@ -70,7 +69,13 @@ impl Plan {
             let suppressed = settings.sampling.suppress_tokens.get_or_insert_default();
             suppressed.extend(&eos_tokens);
         }
-        Ok(Plan { model, settings, prompt, eos_tokens, warnings })
+        Ok(Plan {
+            model,
+            settings,
+            prompt,
+            eos_tokens,
+            warnings,
+        })
     }
 
     /// The prompt as the model sees it.

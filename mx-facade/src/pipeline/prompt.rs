@@ -30,15 +30,20 @@ pub(super) fn tokens(
             }
             plain(model, text)?
         }
-        Prompt::Text(text) => {
-            chat(model, request.system.as_deref(), &[Message::new("user", text)])?
-        }
+        Prompt::Text(text) => chat(
+            model,
+            request.system.as_deref(),
+            &[Message::new("user", text)],
+        )?,
     };
     if !tokens.is_empty() {
         return Ok(tokens);
     }
     let bos = model.config().bos_token.ok_or(Error::EmptyPrompt)?;
-    warnings.push(Warning::new("empty_prompt", "the prompt is empty: beginning a new text"));
+    warnings.push(Warning::new(
+        "empty_prompt",
+        "the prompt is empty: beginning a new text",
+    ));
     Ok(vec![bos])
 }
 
@@ -48,7 +53,10 @@ fn no_template_warning(
     warnings: &mut Vec<Warning>,
 ) -> Result<(), Error> {
     if request.system.is_some() {
-        return Err(Error::unsupported("system", "the model has no chat template"));
+        return Err(Error::unsupported(
+            "system",
+            "the model has no chat template",
+        ));
     }
     let message = "the model has no chat template: the prompt is continued as it stands";
     warnings.push(Warning::new("no_chat_template", message));
@@ -58,7 +66,11 @@ fn no_template_warning(
 fn in_vocabulary(tokens: &[u32], model: &Model) -> Result<Vec<u32>, Error> {
     let vocab = model.config().vocab;
     match tokens.iter().find(|&&token| token as usize >= vocab) {
-        Some(token) => Err(Error::request("prompt", token, format!("token ids below {vocab}"))),
+        Some(token) => Err(Error::request(
+            "prompt",
+            token,
+            format!("token ids below {vocab}"),
+        )),
         None => Ok(tokens.to_vec()),
     }
 }
@@ -67,7 +79,11 @@ fn in_vocabulary(tokens: &[u32], model: &Model) -> Result<Vec<u32>, Error> {
 fn plain(model: &Model, text: &str) -> Result<Vec<u32>, Error> {
     let tokenizer = tokenizer(model)?;
     let special = tokenizer.special_tokens();
-    let mut tokens: Vec<u32> = special.bos.filter(|_| special.add_bos).into_iter().collect();
+    let mut tokens: Vec<u32> = special
+        .bos
+        .filter(|_| special.add_bos)
+        .into_iter()
+        .collect();
     tokens.extend(tokenizer.encode(text, Specials::AsText)?);
     Ok(tokens)
 }
@@ -94,5 +110,7 @@ fn tokenizer(model: &Model) -> Result<&dyn Tokenizer, Error> {
     model
         .tokenizer()
         .map(|tokenizer| tokenizer.as_ref())
-        .ok_or_else(|| Error::unsupported("a text prompt", "the model has no tokenizer; use tokens"))
+        .ok_or_else(|| {
+            Error::unsupported("a text prompt", "the model has no tokenizer; use tokens")
+        })
 }

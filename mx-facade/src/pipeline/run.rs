@@ -65,7 +65,10 @@ impl Run {
         let vocab = plan.model.config().vocab;
         let mut sampler = Sampler::new(&settings.sampling, vocab, settings.seed, 0)?;
         sampler.observe_prompt(&plan.prompt);
-        let stream = plan.model.tokenizer().map(|tokenizer| TextStream::new(Arc::clone(tokenizer)));
+        let stream = plan
+            .model
+            .tokenizer()
+            .map(|tokenizer| TextStream::new(Arc::clone(tokenizer)));
         if stream.is_none() && !settings.stop.is_empty() {
             return Err(Error::unsupported("stop", "the model has no tokenizer"));
         }
@@ -176,7 +179,12 @@ impl Run {
         let started = Instant::now();
         let first = self.tokens.is_empty();
         let stepped = match self.tokens.last() {
-            None => prefill(&mut self.session, &self.plan.prompt, &mut self.cached, &self.cancel),
+            None => prefill(
+                &mut self.session,
+                &self.plan.prompt,
+                &mut self.cached,
+                &self.cancel,
+            ),
             Some(&token) => self.session.step(&[token], Want::Last),
         };
         let output = match stepped {
@@ -213,20 +221,30 @@ impl Run {
         if let Some(stop) = step.stopped {
             self.stop_text = self.stop.stop(stop).map(str::to_owned);
             self.finish = Some(FinishReason::Stop);
-            return Ok(Chunk { token: Some(token), text: step.text, finish_reason: self.finish });
+            return Ok(Chunk {
+                token: Some(token),
+                text: step.text,
+                finish_reason: self.finish,
+            });
         }
         let finish = if self.tokens.len() >= self.plan.settings.max_tokens {
             Some(FinishReason::Length)
         } else if self.session.room() == 0 {
             let limit = self.plan.model.config().max_context;
             let message = format!("the model's context of {limit} tokens is full");
-            self.plan.warnings.push(Warning::new("context_full", message));
+            self.plan
+                .warnings
+                .push(Warning::new("context_full", message));
             Some(FinishReason::ContextFull)
         } else {
             None
         };
         Ok(match finish {
-            None => Chunk { token: Some(token), text: step.text, finish_reason: None },
+            None => Chunk {
+                token: Some(token),
+                text: step.text,
+                finish_reason: None,
+            },
             Some(reason) => {
                 let mut chunk = self.ended(Some(token), reason);
                 chunk.text.insert_str(0, &step.text);
@@ -240,12 +258,20 @@ impl Run {
         let text = self.rest_of_text();
         self.text += &text;
         self.finish = Some(reason);
-        Chunk { token, text, finish_reason: Some(reason) }
+        Chunk {
+            token,
+            text,
+            finish_reason: Some(reason),
+        }
     }
 
     /// Text held back by the character and stop detectors.
     fn rest_of_text(&mut self) -> String {
-        let tail = self.stream.as_mut().map(TextStream::finish).unwrap_or_default();
+        let tail = self
+            .stream
+            .as_mut()
+            .map(TextStream::finish)
+            .unwrap_or_default();
         let step = self.stop.push(&tail);
         match step.stopped {
             Some(stop) => {
@@ -269,7 +295,12 @@ impl Run {
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
             .unwrap_or_default();
         let step_micros = if first { 0 } else { micros };
-        trace.steps.push(TraceStep { token, text, logprob, step_micros });
+        trace.steps.push(TraceStep {
+            token,
+            text,
+            logprob,
+            step_micros,
+        });
     }
 }
 
@@ -280,7 +311,12 @@ fn prefill<'s>(
     cached: &mut usize,
     cancel: &Cancel,
 ) -> Result<&'s mut StepOutput, EngineError> {
-    let common = session.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
+    let common = session
+        .tokens()
+        .iter()
+        .zip(prompt)
+        .take_while(|(a, b)| a == b)
+        .count();
     *cached = common.min(prompt.len() - 1);
     session.truncate(*cached);
     session.prefill(&prompt[*cached..], cancel)

@@ -22,7 +22,10 @@ pub struct StopStep {
 impl StopDetector {
     /// A detector of these texts, none of them empty.
     pub fn new(stops: Vec<String>) -> Self {
-        StopDetector { stops, held: String::new() }
+        StopDetector {
+            stops,
+            held: String::new(),
+        }
     }
 
     /// The stop text of an index.
@@ -43,12 +46,18 @@ impl StopDetector {
             if let Some(index) = longest {
                 let mut text = std::mem::take(&mut self.held);
                 text.truncate(end - self.stops[index].len());
-                return StopStep { text, stopped: Some(index) };
+                return StopStep {
+                    text,
+                    stopped: Some(index),
+                };
             }
         }
         let keep = self.longest_open_prefix();
         let rest = self.held.split_off(self.held.len() - keep);
-        StopStep { text: std::mem::replace(&mut self.held, rest), stopped: None }
+        StopStep {
+            text: std::mem::replace(&mut self.held, rest),
+            stopped: None,
+        }
     }
 
     /// The text still held back, when nothing more will come.
@@ -63,7 +72,9 @@ impl StopDetector {
             .iter()
             .filter_map(|stop| {
                 let longest = held.len().min(stop.len() - 1);
-                (1..=longest).rev().find(|&n| held.ends_with(&stop.as_bytes()[..n]))
+                (1..=longest)
+                    .rev()
+                    .find(|&n| held.ends_with(&stop.as_bytes()[..n]))
             })
             .max()
             .unwrap_or(0)
@@ -110,7 +121,10 @@ mod tests {
 
     #[test]
     fn what_never_becomes_a_stop_comes_out_in_the_end() {
-        assert_eq!(run(&["<end>"], &["a <en", "d"]), ("a <end".to_owned(), None));
+        assert_eq!(
+            run(&["<end>"], &["a <en", "d"]),
+            ("a <end".to_owned(), None)
+        );
         assert_eq!(run(&[], &["a", "b"]), ("ab".to_owned(), None));
     }
 
@@ -119,7 +133,9 @@ mod tests {
         let alphabet = ["a", "b", "ab", "é"];
         let mut state = 1u64;
         let mut next = |n: usize| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 33) as usize % n
         };
         for _ in 0..2000 {
@@ -133,11 +149,18 @@ mod tests {
                 .filter(|&end| text.is_char_boundary(end))
                 .find_map(|end| {
                     let lengths = stops.iter().filter(|s| text[..end].ends_with(s.as_str()));
-                    lengths.map(String::len).max().map(|n| text[..end - n].to_owned())
+                    lengths
+                        .map(String::len)
+                        .max()
+                        .map(|n| text[..end - n].to_owned())
                 });
             let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-            assert_eq!(run(&stops, &pieces).0, first.unwrap_or(text), "{stops:?} {pieces:?}");
+            assert_eq!(
+                run(&stops, &pieces).0,
+                first.unwrap_or(text),
+                "{stops:?} {pieces:?}"
+            );
         }
     }
 }

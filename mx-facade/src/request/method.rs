@@ -65,7 +65,11 @@ impl FromStr for Method {
             return Err(Error::unsupported(what, "it is not built yet"));
         }
         let known: Vec<&str> = Method::names().collect();
-        Err(Error::request("sampling_method", text, format!("one of {}", known.join(", "))))
+        Err(Error::request(
+            "sampling_method",
+            text,
+            format!("one of {}", known.join(", ")),
+        ))
     }
 }
 
@@ -85,7 +89,10 @@ impl From<Method> for String {
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = BUILT.iter().find(|(_, method)| method == self).map_or("", |(name, _)| name);
+        let name = BUILT
+            .iter()
+            .find(|(_, method)| method == self)
+            .map_or("", |(name, _)| name);
         f.write_str(name)
     }
 }
@@ -97,11 +104,20 @@ mod tests {
     #[test]
     fn names_parse_and_others_are_refused_by_name() {
         for name in Method::names() {
-            assert_eq!(name.parse::<Method>().map(|m| m.to_string()).ok().as_deref(), Some(name));
+            assert_eq!(
+                name.parse::<Method>()
+                    .map(|m| m.to_string())
+                    .ok()
+                    .as_deref(),
+                Some(name)
+            );
         }
         assert_eq!("top_p".parse::<Method>().ok(), Some(Method::TopP));
         for (name, expected) in [
-            ("ssd", "sampling method ssd is not supported: it is not built yet"),
+            (
+                "ssd",
+                "sampling method ssd is not supported: it is not built yet",
+            ),
             (
                 "best",
                 "sampling_method is best, wanted one of greedy, top-k, top-p, min-p, typical",

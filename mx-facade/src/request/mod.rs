@@ -47,7 +47,10 @@ pub struct GenerateRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Texts that end the generation; they are cut from the output. One string or a list.
-    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        deserialize_with = "one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub stop: Vec<String>,
     /// Whether the tokens that end a text are ruled out; `false` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,7 +122,10 @@ pub enum Overflow {
 impl GenerateRequest {
     /// A request with everything left to the defaults.
     pub fn new(prompt: impl Into<Prompt>) -> Self {
-        GenerateRequest { prompt: prompt.into(), ..GenerateRequest::default() }
+        GenerateRequest {
+            prompt: prompt.into(),
+            ..GenerateRequest::default()
+        }
     }
 
     /// Sets [`system`](Self::system).
@@ -226,7 +232,10 @@ mod tests {
             .stop("END")
             .on_overflow(Overflow::TruncatePrompt);
         let text = serde_json::to_string(&request).unwrap();
-        assert_eq!(serde_json::from_str::<GenerateRequest>(&text).unwrap(), request);
+        assert_eq!(
+            serde_json::from_str::<GenerateRequest>(&text).unwrap(),
+            request
+        );
     }
 
     #[test]
@@ -241,6 +250,8 @@ mod tests {
         let prompt = |json: &str| serde_json::from_str::<Prompt>(json).unwrap();
         assert_eq!(prompt("\"a\""), Prompt::from("a"));
         assert_eq!(prompt("[1, 2]"), Prompt::Tokens(vec![1, 2]));
-        assert!(matches!(prompt(r#"[{"role":"user","content":"a"}]"#), Prompt::Chat(m) if m.len() == 1));
+        assert!(
+            matches!(prompt(r#"[{"role":"user","content":"a"}]"#), Prompt::Chat(m) if m.len() == 1)
+        );
     }
 }

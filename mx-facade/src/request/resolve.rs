@@ -76,13 +76,19 @@ impl Settings {
         warnings: &mut Vec<Warning>,
     ) -> Result<Self, Error> {
         if let Some(field) = request.unknown.keys().next() {
-            return Err(Error::UnknownField { field: field.clone() });
+            return Err(Error::UnknownField {
+                field: field.clone(),
+            });
         }
         if request.max_tokens == Some(0) {
             return Err(Error::request("max_tokens", 0, "1 or more"));
         }
         if request.stop.iter().any(String::is_empty) {
-            return Err(Error::request("stop", "an empty string", "texts of at least one character"));
+            return Err(Error::request(
+                "stop",
+                "an empty string",
+                "texts of at least one character",
+            ));
         }
         let mut origins = Origins::default();
         let (method, method_origin) = match request.sampling_method {
@@ -102,7 +108,11 @@ impl Settings {
         if greedy {
             asked.temperature = Some(0.0);
         }
-        let recommended = if greedy { penalties_of(model) } else { recommended_by(model) };
+        let recommended = if greedy {
+            penalties_of(model)
+        } else {
+            recommended_by(model)
+        };
         let built_in = built_in(method);
         let sampling = asked.or(&recommended).or(&built_in);
         origins.add_all(&asked, Origin::Request);
@@ -165,13 +175,26 @@ fn built_in(method: Method) -> SamplingOptions {
         ..SamplingOptions::default()
     };
     match method {
-        Method::Greedy => {
-            SamplingOptions { temperature: Some(0.0), ..SamplingOptions::default() }
-        }
-        Method::TopK => SamplingOptions { top_k: Some(50), ..sampling },
-        Method::TopP => SamplingOptions { top_p: Some(0.9), ..sampling },
-        Method::MinP => SamplingOptions { min_p: Some(0.05), ..sampling },
-        Method::Typical => SamplingOptions { typical_p: Some(0.95), ..sampling },
+        Method::Greedy => SamplingOptions {
+            temperature: Some(0.0),
+            ..SamplingOptions::default()
+        },
+        Method::TopK => SamplingOptions {
+            top_k: Some(50),
+            ..sampling
+        },
+        Method::TopP => SamplingOptions {
+            top_p: Some(0.9),
+            ..sampling
+        },
+        Method::MinP => SamplingOptions {
+            min_p: Some(0.05),
+            ..sampling
+        },
+        Method::Typical => SamplingOptions {
+            typical_p: Some(0.95),
+            ..sampling
+        },
     }
 }
 
@@ -182,12 +205,20 @@ struct Origins(Vec<Setting>);
 impl Origins {
     fn add(&mut self, name: &str, value: impl Into<Value>, origin: Origin) {
         if !self.0.iter().any(|setting| setting.name == name) {
-            self.0.push(Setting { name: name.to_owned(), value: value.into(), origin });
+            self.0.push(Setting {
+                name: name.to_owned(),
+                value: value.into(),
+                origin,
+            });
         }
     }
 
     fn add_serde(&mut self, name: &str, value: &impl Serialize, origin: Origin) {
-        self.add(name, serde_json::to_value(value).unwrap_or(Value::Null), origin);
+        self.add(
+            name,
+            serde_json::to_value(value).unwrap_or(Value::Null),
+            origin,
+        );
     }
 
     fn add_all(&mut self, options: &SamplingOptions, origin: Origin) {
@@ -227,7 +258,10 @@ mod tests {
     }
 
     fn origin(settings: &Settings, name: &str) -> Option<(Value, Origin)> {
-        let setting = settings.origins.iter().find(|setting| setting.name == name)?;
+        let setting = settings
+            .origins
+            .iter()
+            .find(|setting| setting.name == name)?;
         Some((setting.value.clone(), setting.origin))
     }
 
@@ -240,9 +274,18 @@ mod tests {
         };
         let (settings, _) = resolve(&GenerateRequest::new("x").top_p(0.25), &model);
         assert_eq!(settings.sampling.temperature, Some(0.5));
-        assert_eq!(origin(&settings, "temperature"), Some((0.5.into(), Origin::Model)));
-        assert_eq!(origin(&settings, "top_p"), Some((0.25.into(), Origin::Request)));
-        assert_eq!(origin(&settings, "top_k"), Some((50.into(), Origin::BuiltIn)));
+        assert_eq!(
+            origin(&settings, "temperature"),
+            Some((0.5.into(), Origin::Model))
+        );
+        assert_eq!(
+            origin(&settings, "top_p"),
+            Some((0.25.into(), Origin::Request))
+        );
+        assert_eq!(
+            origin(&settings, "top_k"),
+            Some((50.into(), Origin::BuiltIn))
+        );
         assert_eq!(origin(&settings, "seed"), Some((42.into(), Origin::Random)));
     }
 
@@ -256,8 +299,13 @@ mod tests {
 
     #[test]
     fn greedy_ignores_a_temperature_and_says_so() {
-        let model = GenerationDefaults { top_k: Some(3), ..GenerationDefaults::default() };
-        let request = GenerateRequest::new("x").method(Method::Greedy).temperature(0.9);
+        let model = GenerationDefaults {
+            top_k: Some(3),
+            ..GenerationDefaults::default()
+        };
+        let request = GenerateRequest::new("x")
+            .method(Method::Greedy)
+            .temperature(0.9);
         let (settings, warnings) = resolve(&request, &model);
         assert_eq!(settings.sampling.temperature, Some(0.0));
         assert_eq!(settings.sampling.top_k, None);
@@ -268,7 +316,9 @@ mod tests {
     fn refuses_what_it_cannot_use() {
         let refuse = |request: &GenerateRequest| {
             let model = GenerationDefaults::default();
-            Settings::resolve(request, &model, || 0, &mut Vec::new()).unwrap_err().to_string()
+            Settings::resolve(request, &model, || 0, &mut Vec::new())
+                .unwrap_err()
+                .to_string()
         };
         let mut typo = GenerateRequest::new("x");
         typo.unknown.insert("temprature".to_owned(), Value::Null);

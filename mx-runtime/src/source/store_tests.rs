@@ -84,6 +84,10 @@ fn an_abandoned_installation_is_no_model_and_is_cleared() {
     drop(staging);
     assert_eq!(store.get("a").unwrap(), None);
     assert!(store.list().unwrap().is_empty());
+    assert!(!store.partial("a").exists(), "nothing stays of it");
+    // As a killed process leaves it.
+    fs::create_dir_all(store.partial("a").join(NEW)).unwrap();
+    fs::write(store.partial("a").join(NEW).join("half"), "ha").unwrap();
     install(&store, "a", "whole");
     assert!(
         !store
@@ -95,7 +99,7 @@ fn an_abandoned_installation_is_no_model_and_is_cleared() {
             .exists()
     );
 
-    drop(store.stage("b", &mut NoProgress).unwrap());
+    fs::create_dir_all(store.partial("b").join(NEW)).unwrap();
     assert!(
         store.remove("b").unwrap().is_some(),
         "what an interrupted fetch left can be removed"

@@ -27,8 +27,15 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] =
-    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const DAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
 /// Letters of a name in its short form.
 const SHORT: usize = 3;
 
@@ -42,7 +49,14 @@ impl DateTime {
         range("month", month.into(), 1, 12, "1 to 12")?;
         let last = days_in(year, month);
         range("day", day.into(), 1, last.into(), "a day of that month")?;
-        Ok(Self { year, month, day, hour: 0, minute: 0, second: 0 })
+        Ok(Self {
+            year,
+            month,
+            day,
+            hour: 0,
+            minute: 0,
+            second: 0,
+        })
     }
 
     /// The same day at another time.
@@ -53,7 +67,12 @@ impl DateTime {
         range("hour", hour.into(), 0, 23, "0 to 23")?;
         range("minute", minute.into(), 0, 59, "0 to 59")?;
         range("second", second.into(), 0, 59, "0 to 59")?;
-        Ok(Self { hour, minute, second, ..self })
+        Ok(Self {
+            hour,
+            minute,
+            second,
+            ..self
+        })
     }
 
     /// The moment in the words of a `strftime` format. Unknown directives stay as they are.
@@ -93,7 +112,11 @@ impl DateTime {
         let two = |value: u8| number(value.into(), 2);
         let month = MONTHS[usize::from(self.month) - 1];
         let day = DAYS[self.weekday()];
-        let twelve = if self.hour.is_multiple_of(12) { 12 } else { self.hour % 12 };
+        let twelve = if self.hour.is_multiple_of(12) {
+            12
+        } else {
+            self.hour % 12
+        };
         Some(match directive {
             'Y' => number(self.year.unsigned_abs(), 4),
             'y' => number(self.year.unsigned_abs() % 100, 2),
@@ -128,7 +151,9 @@ impl DateTime {
     }
 
     fn day_of_year(&self) -> u32 {
-        let before = (1..self.month).map(|month| u32::from(days_in(self.year, month))).sum::<u32>();
+        let before = (1..self.month)
+            .map(|month| u32::from(days_in(self.year, month)))
+            .sum::<u32>();
         before + u32::from(self.day)
     }
 
@@ -158,7 +183,11 @@ fn range(
 ) -> Result<(), TemplateError> {
     match (low..=high).contains(&given) {
         true => Ok(()),
-        false => Err(TemplateError::BadDate { field, given, wanted }),
+        false => Err(TemplateError::BadDate {
+            field,
+            given,
+            wanted,
+        }),
     }
 }
 
@@ -179,9 +208,11 @@ mod tests {
 
     #[test]
     fn weekdays_and_leap_years() {
-        for (year, month, day, name) in
-            [(1, 1, 1, "Monday"), (1970, 1, 1, "Thursday"), (2000, 2, 29, "Tuesday")]
-        {
+        for (year, month, day, name) in [
+            (1, 1, 1, "Monday"),
+            (1970, 1, 1, "Thursday"),
+            (2000, 2, 29, "Tuesday"),
+        ] {
             assert_eq!(DateTime::new(year, month, day).unwrap().format("%A"), name);
         }
         assert!(DateTime::new(1900, 2, 29).is_err());

@@ -85,6 +85,17 @@ pub enum TemplateError {
         /// The value found, where it is known.
         given: Option<u64>,
     },
+    /// There is no room for the stack that the limits ask for.
+    #[error("no stack of {bytes} bytes for the chat template: {source}")]
+    Stack {
+        /// Size of the stack.
+        bytes: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The template engine panicked, which is a fault of the engine.
+    #[error("the template engine panicked on this template")]
+    EnginePanicked,
     /// Every character that could mark user text occurs in the texts themselves.
     #[error("no character is left to mark user text with: the messages use all that qualify")]
     NoMarkLeft,
@@ -97,7 +108,12 @@ impl TemplateError {
         limit_name: &'static str,
         limit: usize,
     ) -> Self {
-        Self::LimitExceeded { what, limit_name, limit: limit as u64, given: Some(given as u64) }
+        Self::LimitExceeded {
+            what,
+            limit_name,
+            limit: limit as u64,
+            given: Some(given as u64),
+        }
     }
 
     /// Finds out what an error of the engine means.
@@ -111,7 +127,10 @@ impl TemplateError {
         while let Some(current) = cause {
             match current.downcast_ref() {
                 Some(Marker::Raised(message)) => {
-                    return Self::Raised { message: message.clone(), line };
+                    return Self::Raised {
+                        message: message.clone(),
+                        line,
+                    };
                 }
                 Some(Marker::MissingDate) => return Self::MissingDate,
                 Some(Marker::Nesting) => {
@@ -149,10 +168,16 @@ impl TemplateError {
         let excerpt = excerpt(source, line);
         let message = message(error);
         match error.kind() {
-            ErrorKind::SyntaxError | ErrorKind::BadEscape => {
-                Self::Syntax { line, excerpt, message }
-            }
-            _ => Self::Render { line, excerpt, message },
+            ErrorKind::SyntaxError | ErrorKind::BadEscape => Self::Syntax {
+                line,
+                excerpt,
+                message,
+            },
+            _ => Self::Render {
+                line,
+                excerpt,
+                message,
+            },
         }
     }
 }
@@ -183,6 +208,9 @@ fn message(error: &minijinja::Error) -> String {
 
 fn excerpt(source: &str, line: usize) -> String {
     const SHOWN: usize = 100;
-    let line = line.checked_sub(1).and_then(|at| source.lines().nth(at)).unwrap_or_default();
+    let line = line
+        .checked_sub(1)
+        .and_then(|at| source.lines().nth(at))
+        .unwrap_or_default();
     line.trim().chars().take(SHOWN).collect()
 }

@@ -40,14 +40,21 @@ pub fn find_chat_template(
     if path.exists() {
         let source = read(&path, limits.source_bytes, "source_bytes")?;
         let named = vec![(DEFAULT.to_owned(), source.clone())];
-        return Ok(Some(FoundTemplate { path, source, named }));
+        return Ok(Some(FoundTemplate {
+            path,
+            source,
+            named,
+        }));
     }
     for file in JSON_FILES {
         let path = folder.join(file);
         if !path.exists() {
             continue;
         }
-        let bad = |reason: String| TemplateError::BadFile { path: path.clone(), reason };
+        let bad = |reason: String| TemplateError::BadFile {
+            path: path.clone(),
+            reason,
+        };
         let content = read(&path, MAX_JSON_BYTES, "MAX_JSON_BYTES")?;
         let content: Value =
             serde_json::from_str(&content).map_err(|e| bad(format!("no valid JSON: {e}")))?;
@@ -61,7 +68,11 @@ pub fn find_chat_template(
                 "{FIELD} is neither a text nor a list of objects with name and template"
             )));
         };
-        return Ok(Some(FoundTemplate { path, source, named }));
+        return Ok(Some(FoundTemplate {
+            path,
+            source,
+            named,
+        }));
     }
     Ok(None)
 }
@@ -85,12 +96,22 @@ pub(crate) fn named_templates(field: &Value) -> Vec<(String, String)> {
 }
 
 fn read(path: &Path, limit: usize, limit_name: &'static str) -> Result<String, TemplateError> {
-    let io = |source| TemplateError::Io { path: path.to_owned(), source };
+    let io = |source| TemplateError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(io)?;
     let mut content = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut content).map_err(io)?;
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut content)
+        .map_err(io)?;
     if content.len() > limit {
-        return Err(TemplateError::limit("file with a template", content.len(), limit_name, limit));
+        return Err(TemplateError::limit(
+            "file with a template",
+            content.len(),
+            limit_name,
+            limit,
+        ));
     }
     String::from_utf8(content).map_err(|e| TemplateError::BadFile {
         path: path.to_owned(),
@@ -113,9 +134,15 @@ mod tests {
             {"name": "default", "template": "d"},
             {"name": "broken"},
         ]);
-        let names: Vec<_> = named_templates(&field).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = named_templates(&field)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(names, ["default", "rag", "tool_use"]);
-        assert_eq!(named_templates(&json!("x")), [("default".to_owned(), "x".to_owned())]);
+        assert_eq!(
+            named_templates(&json!("x")),
+            [("default".to_owned(), "x".to_owned())]
+        );
         assert!(named_templates(&json!(3)).is_empty());
     }
 
@@ -124,11 +151,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let limits = TemplateLimits::default();
         let find = || find_chat_template(folder.path(), &limits);
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         assert_eq!(find().unwrap(), None);
         write("tokenizer_config.json", r#"{"chat_template": "c"}"#);
         assert_eq!(find().unwrap().unwrap().source, "c");
-        write("chat_template.json", r#"{"chat_template": [{"name": "x", "template": "j"}]}"#);
+        write(
+            "chat_template.json",
+            r#"{"chat_template": [{"name": "x", "template": "j"}]}"#,
+        );
         assert_eq!(find().unwrap().unwrap().source, "j");
         write("chat_template.json", r#"{"chat_template": 1}"#);
         assert!(matches!(find(), Err(TemplateError::BadFile { .. })));

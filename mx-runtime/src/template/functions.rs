@@ -7,9 +7,13 @@ use super::date::DateTime;
 use super::error::Marker;
 use super::json::{self, Style};
 
-/// Adds `raise_exception` and `tojson`.
+/// Adds `raise_exception`, `tojson` and a test that the engine answers differently from Python.
 pub(super) fn add(environment: &mut Environment<'static>, nesting: usize) {
     environment.add_function("raise_exception", raise_exception);
+    // Templates tell messages without content by `none` not being iterable.
+    environment.add_test("iterable", |value: &Value| {
+        !value.is_none() && value.try_iter().is_ok()
+    });
     environment.add_filter(
         "tojson",
         move |state: &State, value: &Value, indent: Option<Value>, options: Kwargs| {
@@ -40,7 +44,9 @@ fn style(indent: Option<Value>, options: &Kwargs) -> Result<Style, Error> {
         None => options.get::<Option<Value>>("indent")?.unwrap_or_default(),
     };
     let separators = options.get::<Option<Vec<String>>>("separators")?;
-    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let ascii = options
+        .get::<Option<bool>>("ensure_ascii")?
+        .unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
     Style::new(&indent, separators, ascii, sorted)

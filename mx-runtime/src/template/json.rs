@@ -43,13 +43,23 @@ impl Style {
                 Err(_) => return Err(invalid("tojson: separators must be two texts")),
             },
         };
-        Ok(Self { indent, item, key, ascii, sorted })
+        Ok(Self {
+            indent,
+            item,
+            key,
+            ascii,
+            sorted,
+        })
     }
 }
 
 /// Writes a value. Values nested deeper than `nesting` are refused.
 pub(super) fn write(value: &Value, style: &Style, nesting: usize) -> Result<String, Error> {
-    let mut writer = Writer { style, nesting, text: String::new() };
+    let mut writer = Writer {
+        style,
+        nesting,
+        text: String::new(),
+    };
     writer.value(value, 0)?;
     Ok(writer.text)
 }
@@ -64,7 +74,9 @@ impl Writer<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         match value.kind() {
             ValueKind::None => self.text.push_str("null"),
-            ValueKind::Bool => self.text.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Bool => self
+                .text
+                .push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.number(value)?,
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => {
@@ -196,7 +208,11 @@ fn float(value: f64) -> String {
         return format!("{digits}e{sign}{exponent:0>2}");
     }
     let fixed = value.to_string();
-    if fixed.contains('.') { fixed } else { format!("{fixed}.0") }
+    if fixed.contains('.') {
+        fixed
+    } else {
+        format!("{fixed}.0")
+    }
 }
 
 #[cfg(test)]

@@ -61,7 +61,11 @@ impl Context {
         options: &RenderOptions,
         limits: &TemplateLimits,
     ) -> Result<Self, TemplateError> {
-        if let Some(name) = options.extra.keys().find(|name| FIXED.contains(&name.as_str())) {
+        if let Some(name) = options
+            .extra
+            .keys()
+            .find(|name| FIXED.contains(&name.as_str()))
+        {
             return Err(TemplateError::ReservedVariable { name: name.clone() });
         }
         let json = |list: &Option<Vec<Json>>| list.clone().map_or(Json::Null, Json::Array);
@@ -79,7 +83,9 @@ impl Context {
     }
 
     fn values(&self) -> impl Iterator<Item = &Json> {
-        [&self.messages, &self.tools, &self.documents].into_iter().chain(self.extra.values())
+        [&self.messages, &self.tools, &self.documents]
+            .into_iter()
+            .chain(self.extra.values())
     }
 
     /// Calls `look` with every text in the context.
@@ -95,7 +101,11 @@ impl Context {
             tools: map(&self.tools),
             documents: map(&self.documents),
             // The names of variables are the template's, not text.
-            extra: self.extra.iter().map(|(name, value)| (name.clone(), map(value))).collect(),
+            extra: self
+                .extra
+                .iter()
+                .map(|(name, value)| (name.clone(), map(value)))
+                .collect(),
             add_generation_prompt: self.add_generation_prompt,
         }
     }
@@ -127,7 +137,10 @@ impl Context {
         set("messages", Value::from(Serde(&self.messages)));
         set("tools", Value::from(Serde(&self.tools)));
         set("documents", Value::from(Serde(&self.documents)));
-        set("add_generation_prompt", Value::from(self.add_generation_prompt));
+        set(
+            "add_generation_prompt",
+            Value::from(self.add_generation_prompt),
+        );
         variables
     }
 }

@@ -15,8 +15,9 @@
 //! # Limits
 //!
 //! A template comes from a file that may be hostile. [`TemplateLimits`] bounds its size, the work and
-//! memory of rendering, nesting and output. The clock is not read: a template that asks for the date
-//! gets [`RenderOptions::date`].
+//! memory of rendering, nesting and output. Compiling and rendering run on a stack of their own (a
+//! thread that the call waits for), because the engine recurses over what a template builds. The
+//! clock is not read: a template that asks for the date gets [`RenderOptions::date`].
 
 mod date;
 mod error;
@@ -25,6 +26,7 @@ mod functions;
 mod json;
 mod message;
 mod segments;
+mod stack;
 mod tags;
 
 use std::io::{self, Write};
@@ -96,27 +98,27 @@ pub struct RenderOptions {
 /// Bounds on what a template may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateLimits {
-    /// Size of the template. 1 MiB.
+    /// Size of the template. 256 KiB.
     pub source_bytes: usize,
-    /// Work of one rendering: about one unit per instruction and per 64 bytes of data. 4 000 000,
-    /// which also bounds memory to some 256 MB. A turn of a conversation takes about 100.
+    /// Work of one rendering: about one unit per instruction and per 64 bytes of data. 500 000, which
+    /// also bounds memory to some 32 MB. A turn of a conversation takes about 50.
     pub fuel: u64,
     /// Nesting of macros and includes. 100.
     pub recursion: usize,
     /// Nesting of lists and objects in tools, documents, messages and what `tojson` writes. 64.
     pub nesting: usize,
-    /// Size of the prompt. 32 MiB.
+    /// Size of the prompt. 16 MiB.
     pub output_bytes: usize,
 }
 
 impl Default for TemplateLimits {
     fn default() -> Self {
         Self {
-            source_bytes: 1 << 20,
-            fuel: 4_000_000,
+            source_bytes: 256 << 10,
+            fuel: 500_000,
             recursion: 100,
             nesting: 64,
-            output_bytes: 32 << 20,
+            output_bytes: 16 << 20,
         }
     }
 }
@@ -150,19 +152,14 @@ impl ChatTemplate {
                 limits.source_bytes,
             ));
         }
-        let mut environment = Environment::new();
-        let convert = |error: minijinja::Error| TemplateError::from_engine(&error, source, &limits);
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(convert)?);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_recursion_limit(limits.recursion);
-        environment.set_fuel(Some(limits.fuel));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        functions::add(&mut environment, limits.nesting);
-        environment
-            .add_template_owned(NAME, tags::neutralise_generation(source))
-            .map_err(convert)?;
-        Ok(Self { environment, source: source.to_owned(), tokens, limits })
+        let environment =
+            stack::run(stack::for_source(source.len()), || compile(source, &limits))??;
+        Ok(Self {
+            environment,
+            source: source.to_owned(),
+            tokens,
+            limits,
+        })
     }
 
     /// The template as given.
@@ -184,7 +181,10 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions,
     ) -> Result<String, TemplateError> {
-        self.render_context(&Context::new(messages, options, &self.limits)?, options.date)
+        self.render_context(
+            &Context::new(messages, options, &self.limits)?,
+            options.date,
+        )
     }
 
     fn render_context(
@@ -192,16 +192,41 @@ impl ChatTemplate {
         context: &Context,
         date: Option<DateTime>,
     ) -> Result<String, TemplateError> {
-        let convert =
-            |error: minijinja::Error| TemplateError::from_engine(&error, &self.source, &self.limits);
-        let mut output = Bounded { bytes: Vec::new(), limit: self.limits.output_bytes };
-        let variables = context.variables(&self.tokens, functions::strftime_now(date));
-        let template = self.environment.get_template(NAME).map_err(convert)?;
-        let rendered = template.render_captured_to(Value::from_pairs(variables), &mut output);
-        rendered.map_err(convert)?;
-        // The engine writes whole strings only.
-        Ok(String::from_utf8_lossy(&output.bytes).into_owned())
+        stack::run(stack::for_fuel(self.limits.fuel), || {
+            let convert = |error: minijinja::Error| {
+                TemplateError::from_engine(&error, &self.source, &self.limits)
+            };
+            let mut output = Bounded {
+                bytes: Vec::new(),
+                limit: self.limits.output_bytes,
+            };
+            let variables = context.variables(&self.tokens, functions::strftime_now(date));
+            let template = self.environment.get_template(NAME).map_err(convert)?;
+            let rendered = template.render_captured_to(Value::from_pairs(variables), &mut output);
+            rendered.map_err(convert)?;
+            // The engine writes whole strings only.
+            Ok(String::from_utf8_lossy(&output.bytes).into_owned())
+        })?
     }
+}
+
+fn compile(source: &str, limits: &TemplateLimits) -> Result<Environment<'static>, TemplateError> {
+    let convert = |error: minijinja::Error| TemplateError::from_engine(&error, source, limits);
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    environment.set_syntax(syntax.map_err(convert)?);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_recursion_limit(limits.recursion);
+    environment.set_fuel(Some(limits.fuel));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    functions::add(&mut environment, limits.nesting);
+    environment
+        .add_template_owned(NAME, tags::neutralise_generation(source))
+        .map_err(convert)?;
+    Ok(environment)
 }
 
 impl std::fmt::Debug for ChatTemplate {

@@ -52,7 +52,9 @@ impl ChatTemplate {
         let strict = render(&context.map_texts(&|text| break_starts(text, tokens, mark)));
         match strict {
             Ok(strict) if control_tokens(&strict) != control_tokens(&segments) => {
-                tracing::warn!("texts of this prompt form control tokens when put together: kept as text");
+                tracing::warn!(
+                    "texts of this prompt form control tokens when put together: kept as text"
+                );
                 Ok(strict)
             }
             // A template that fails on broken texts can only be trusted with unbroken ones if they
@@ -113,7 +115,11 @@ fn without_mark(segments: Vec<Segment>, mark: char) -> Vec<Segment> {
         Segment::Text(text) if text.contains(mark) => Segment::Text(text.replace(mark, "")),
         other => other,
     };
-    segments.into_iter().map(clean).filter(|s| *s != Segment::Text(String::new())).collect()
+    segments
+        .into_iter()
+        .map(clean)
+        .filter(|s| *s != Segment::Text(String::new()))
+        .collect()
 }
 
 fn control_tokens(segments: &[Segment]) -> Vec<u32> {

@@ -27,13 +27,22 @@ pub(super) fn neutralise_generation(source: &str) -> String {
 /// The length of a statement, which for `raw` is the whole block, and its new text.
 fn statement(tag: &str) -> (usize, Option<String>) {
     let length = end_of_tag(tag, "%}");
-    let Some((start, name)) = keyword(tag) else { return (length, None) };
+    let Some((start, name)) = keyword(tag) else {
+        return (length, None);
+    };
     match name {
         "raw" => (end_of_raw(tag, length), None),
         "generation" | "endgeneration" => {
-            let new = if name == "generation" { "with" } else { "endwith" };
+            let new = if name == "generation" {
+                "with"
+            } else {
+                "endwith"
+            };
             let end = start + name.len();
-            (length, Some(format!("{}{new}{}", &tag[..start], &tag[end..length])))
+            (
+                length,
+                Some(format!("{}{new}{}", &tag[..start], &tag[end..length])),
+            )
         }
         _ => (length, None),
     }
@@ -86,12 +95,24 @@ mod tests {
     #[test]
     fn only_statements_are_renamed() {
         let cases = [
-            ("{% generation %}a{% endgeneration %}", "{% with %}a{% endwith %}"),
-            ("{%- generation -%}\n{%-endgeneration%}", "{%- with -%}\n{%-endwith%}"),
+            (
+                "{% generation %}a{% endgeneration %}",
+                "{% with %}a{% endwith %}",
+            ),
+            (
+                "{%- generation -%}\n{%-endgeneration%}",
+                "{%- with -%}\n{%-endwith%}",
+            ),
             ("{# {% generation %} #}", "{# {% generation %} #}"),
             ("{{ '{% generation %}' }}", "{{ '{% generation %}' }}"),
-            ("{% set a = '%}{% generation %}' %}", "{% set a = '%}{% generation %}' %}"),
-            ("{% raw %}{% generation %}{% endraw %}x", "{% raw %}{% generation %}{% endraw %}x"),
+            (
+                "{% set a = '%}{% generation %}' %}",
+                "{% set a = '%}{% generation %}' %}",
+            ),
+            (
+                "{% raw %}{% generation %}{% endraw %}x",
+                "{% raw %}{% generation %}{% endraw %}x",
+            ),
             ("{% set generation = 1 %}{ %", "{% set generation = 1 %}{ %"),
             ("{% generation", "{% generation"),
             ("é{", "é{"),

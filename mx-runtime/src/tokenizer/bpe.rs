@@ -1,7 +1,7 @@
 //! The tokenizer itself, whatever file it came from.
 
 use tokenizers::{
-    Normalizer, NormalizerWrapper, NormalizedString, OffsetReferential, OffsetType,
+    NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType,
     PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Token, normalizer,
 };
 
@@ -83,7 +83,21 @@ impl BpeTokenizer {
     ) -> Result<(), TokenizerError> {
         let limit = self.limits.text_bytes;
         if text.len() > limit {
-            return Err(TokenizerError::limit("text to encode", text.len(), "text_bytes", limit));
+            return Err(TokenizerError::limit(
+                "text to encode",
+                text.len(),
+                "text_bytes",
+                limit,
+            ));
+        }
+        let (run, limit) = (longest_space(text), self.limits.space_run);
+        if self.pipeline.pre_tokenizer.is_some() && run > limit {
+            return Err(TokenizerError::limit(
+                "run of white space",
+                run,
+                "space_run",
+                limit,
+            ));
         }
         let marked = self.pipeline.start_matters && !is_start;
         let mut pieces = match marked {
@@ -91,11 +105,17 @@ impl BpeTokenizer {
             false => PreTokenizedString::from(text),
         };
         let mark = if marked { BEFORE.len() } else { 0 };
-        self.cut(&mut pieces, specials, mark).map_err(|e| TokenizerError::component("pre-tokenizer", e))?;
+        self.cut(&mut pieces, specials, mark)
+            .map_err(|e| TokenizerError::component("pre-tokenizer", e))?;
         for (piece, _, tokens) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
             match tokens {
                 Some(tokens) => {
-                    ids.extend(tokens.iter().map(|token| token.id).filter(|id| *id != BEFORE_ID));
+                    ids.extend(
+                        tokens
+                            .iter()
+                            .map(|token| token.id)
+                            .filter(|id| *id != BEFORE_ID),
+                    );
                 }
                 None => self.model.encode_word(piece, ids)?,
             }
@@ -136,6 +156,20 @@ impl BpeTokenizer {
     }
 }
 
+/// Length of the longest run of white space, in characters.
+fn longest_space(text: &str) -> usize {
+    let (mut longest, mut run) = (0, 0);
+    for character in text.chars() {
+        run = if character.is_whitespace() {
+            run + 1
+        } else {
+            0
+        };
+        longest = longest.max(run);
+    }
+    longest
+}
+
 fn part(
     text: &NormalizedString,
     range: std::ops::Range<usize>,
@@ -165,7 +199,10 @@ impl Tokenizer for BpeTokenizer {
                 Segment::Special(id) => {
                     let vocab_size = self.vocab_size();
                     if *id as usize >= vocab_size {
-                        return Err(TokenizerError::UnknownId { id: *id, vocab_size });
+                        return Err(TokenizerError::UnknownId {
+                            id: *id,
+                            vocab_size,
+                        });
                     }
                     ids.push(*id);
                 }

@@ -1,7 +1,7 @@
 //! From tokens to bytes: the alphabets of the two kinds of vocabulary, and the start of a text.
 
-use super::error::TokenizerError;
 use super::Tokenizer;
+use super::error::TokenizerError;
 
 /// The character that stands for a space in SentencePiece vocabularies.
 pub(crate) const SPACE_MARK: char = '\u{2581}';
@@ -38,7 +38,11 @@ impl Bytes {
         let mut drop_spaces = false;
         match self.rule {
             LeadingSpace::Drop(count) if !bytes.is_empty() => {
-                skip = bytes.iter().take(count).take_while(|byte| **byte == b' ').count();
+                skip = bytes
+                    .iter()
+                    .take(count)
+                    .take_while(|byte| **byte == b' ')
+                    .count();
                 self.rule = match skip == bytes.len() {
                     true => LeadingSpace::Drop(count - skip),
                     false => LeadingSpace::Keep,
@@ -50,7 +54,10 @@ impl Bytes {
             }
             _ => {}
         }
-        bytes[skip..].iter().copied().filter(move |byte| !(drop_spaces && *byte == b' '))
+        bytes[skip..]
+            .iter()
+            .copied()
+            .filter(move |byte| !(drop_spaces && *byte == b' '))
     }
 }
 
@@ -97,7 +104,11 @@ impl ByteAlphabet {
     /// The bytes that a piece stands for: those of the text itself if it is not in this alphabet.
     pub(crate) fn decode(&self, piece: &str) -> Vec<u8> {
         let byte = |c: char| self.bytes.get(c as usize).copied().flatten();
-        piece.chars().map(byte).collect::<Option<_>>().unwrap_or_else(|| piece.into())
+        piece
+            .chars()
+            .map(byte)
+            .collect::<Option<_>>()
+            .unwrap_or_else(|| piece.into())
     }
 }
 
@@ -135,7 +146,9 @@ mod tests {
 
     fn text(rule: LeadingSpace, tokens: &[&str]) -> String {
         let mut bytes = Bytes::new(rule);
-        let text = tokens.iter().flat_map(|t| bytes.next(Some(t.as_bytes())).collect::<Vec<_>>());
+        let text = tokens
+            .iter()
+            .flat_map(|t| bytes.next(Some(t.as_bytes())).collect::<Vec<_>>());
         String::from_utf8(text.collect()).unwrap()
     }
 

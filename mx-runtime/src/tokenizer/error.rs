@@ -178,7 +178,10 @@ impl TokenizerError {
         part: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Component { part, source: source.into() }
+        Self::Component {
+            part,
+            source: source.into(),
+        }
     }
 
     pub(crate) fn limit(
@@ -187,7 +190,12 @@ impl TokenizerError {
         limit_name: &'static str,
         limit: usize,
     ) -> Self {
-        Self::LimitExceeded { what, given: given as u64, limit_name, limit: limit as u64 }
+        Self::LimitExceeded {
+            what,
+            given: given as u64,
+            limit_name,
+            limit: limit as u64,
+        }
     }
 }
 

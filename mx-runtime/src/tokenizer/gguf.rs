@@ -74,9 +74,10 @@ impl BpeTokenizer {
         match vocab.model.as_str() {
             BYTE_LEVEL => byte_level(vocab, special_tokens, limits),
             SENTENCE_PIECE => sentence_piece(vocab, special_tokens, limits),
-            none if NO_VOCABULARY.contains(&none) => {
-                Err(TokenizerError::NoVocabulary { field: MODEL, given: vocab.model })
-            }
+            none if NO_VOCABULARY.contains(&none) => Err(TokenizerError::NoVocabulary {
+                field: MODEL,
+                given: vocab.model,
+            }),
             _ => Err(TokenizerError::UnknownModel {
                 field: MODEL,
                 given: vocab.model,
@@ -92,11 +93,17 @@ fn byte_level(
     limits: &TokenizerLimits,
 ) -> Result<BpeTokenizer, TokenizerError> {
     let name = vocab.pre.as_deref().unwrap_or_else(|| {
-        tracing::warn!("tokenizer.ggml.pre is missing, {} is assumed", pre_tokenizers::DEFAULT);
+        tracing::warn!(
+            "tokenizer.ggml.pre is missing, {} is assumed",
+            pre_tokenizers::DEFAULT
+        );
         pre_tokenizers::DEFAULT
     });
     let entry = Entry::find(name)?;
-    let listed = vocab.merges.as_ref().ok_or(TokenizerError::MissingField { field: MERGES })?;
+    let listed = vocab
+        .merges
+        .as_ref()
+        .ok_or(TokenizerError::MissingField { field: MERGES })?;
     special_tokens.add_bos = vocab.add_bos.unwrap_or(entry.add_bos);
 
     let alphabet = ByteAlphabet::new();
@@ -130,7 +137,11 @@ fn byte_level(
             whole_words_first: entry.whole_words_first,
         },
         pipeline,
-        leading_space: if prefix { LeadingSpace::Drop(1) } else { LeadingSpace::Keep },
+        leading_space: if prefix {
+            LeadingSpace::Drop(1)
+        } else {
+            LeadingSpace::Keep
+        },
         special_tokens,
         chat_template: vocab.chat_template,
         limits: limits.clone(),
@@ -142,7 +153,10 @@ fn sentence_piece(
     mut special_tokens: SpecialTokens,
     limits: &TokenizerLimits,
 ) -> Result<BpeTokenizer, TokenizerError> {
-    let scores = vocab.scores.as_ref().ok_or(TokenizerError::MissingField { field: SCORES })?;
+    let scores = vocab
+        .scores
+        .as_ref()
+        .ok_or(TokenizerError::MissingField { field: SCORES })?;
     if vocab.token_types.is_none() {
         return Err(TokenizerError::MissingField { field: TOKEN_TYPE });
     }
@@ -196,7 +210,11 @@ fn sentence_piece(
             whole_words_first: false,
         },
         pipeline,
-        leading_space: if prefix { LeadingSpace::Drop(1) } else { LeadingSpace::Keep },
+        leading_space: if prefix {
+            LeadingSpace::Drop(1)
+        } else {
+            LeadingSpace::Keep
+        },
         special_tokens,
         chat_template: vocab.chat_template,
         limits: limits.clone(),
@@ -206,8 +224,8 @@ fn sentence_piece(
 /// Spaces become marks, after a space in front where the model wants one.
 fn mark_spaces(prefix: bool) -> Result<NormalizerWrapper, TokenizerError> {
     let mark = SPACE_MARK.to_string();
-    let replace = Replace::new(" ", mark.as_str())
-        .map_err(|e| TokenizerError::component("normalizer", e))?;
+    let replace =
+        Replace::new(" ", mark.as_str()).map_err(|e| TokenizerError::component("normalizer", e))?;
     Ok(match prefix {
         true => Sequence::new(vec![Prepend::new(mark).into(), replace.into()]).into(),
         false => replace.into(),
@@ -216,7 +234,9 @@ fn mark_spaces(prefix: bool) -> Result<NormalizerWrapper, TokenizerError> {
 
 impl GgufVocab {
     fn kind(&self, id: usize) -> Result<Kind, TokenizerError> {
-        let Some(types) = &self.token_types else { return Ok(Kind::Normal) };
+        let Some(types) = &self.token_types else {
+            return Ok(Kind::Normal);
+        };
         Ok(match types[id] {
             0 | 1 => Kind::Normal,
             2 | 3 => Kind::Special,
@@ -252,5 +272,9 @@ fn push(
 }
 
 fn duplicate(text: &str, first: u32, second: u32) -> TokenizerError {
-    TokenizerError::DuplicateToken { text: excerpt(text), first, second }
+    TokenizerError::DuplicateToken {
+        text: excerpt(text),
+        first,
+        second,
+    }
 }

@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use self::components::Decoding;
 use self::model::ModelJson;
+use super::TokenizerLimits;
 use super::bpe::BpeTokenizer;
 use super::error::{TokenizerError, excerpt};
 use super::gguf::resolve_merge;
 use super::merges::{Bpe, Merge, MergeTable};
 use super::specials::{AddedToken, AddedTokens};
 use super::vocabulary::{Kind, Vocabulary};
-use super::TokenizerLimits;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
@@ -58,13 +58,18 @@ impl BpeTokenizer {
         limits: &TokenizerLimits,
     ) -> Result<Self, TokenizerError> {
         check_size(tokenizer.len(), limits)?;
-        let file: TokenizerJson = serde_json::from_slice(tokenizer)
-            .map_err(|source| TokenizerError::Json { file: TOKENIZER_FILE, source })?;
+        let file: TokenizerJson =
+            serde_json::from_slice(tokenizer).map_err(|source| TokenizerError::Json {
+                file: TOKENIZER_FILE,
+                source,
+            })?;
         let config: config::ConfigJson = match config {
             Some(config) => {
                 check_size(config.len(), limits)?;
-                serde_json::from_slice(config)
-                    .map_err(|source| TokenizerError::Json { file: CONFIG_FILE, source })?
+                serde_json::from_slice(config).map_err(|source| TokenizerError::Json {
+                    file: CONFIG_FILE,
+                    source,
+                })?
             }
             None => config::ConfigJson::default(),
         };
@@ -75,15 +80,16 @@ impl BpeTokenizer {
         let (vocabulary, added) = vocabulary(&model, file.added_tokens, &decoding, limits)?;
         let special_tokens = config.special_tokens(&vocabulary, &file.post_processor)?;
         let byte_tokens = model.byte_fallback.then(|| byte_tokens(&vocabulary));
-        let unknown = match &model.unk_token {
-            Some(text) => Some(vocabulary.id(text).ok_or_else(|| {
-                TokenizerError::UnknownSpecialToken {
-                    field: "model.unk_token",
-                    given: excerpt(text),
-                }
-            })?),
-            None => None,
-        };
+        let unknown =
+            match &model.unk_token {
+                Some(text) => Some(vocabulary.id(text).ok_or_else(|| {
+                    TokenizerError::UnknownSpecialToken {
+                        field: "model.unk_token",
+                        given: excerpt(text),
+                    }
+                })?),
+                None => None,
+            };
         let merges = merges(&vocabulary, &model, limits)?;
         Ok(Self {
             added: AddedTokens::new(added, |text| pipeline.normalize(text))?,
@@ -137,10 +143,15 @@ struct AddedJson {
 }
 
 fn read_file(path: &Path, limits: &TokenizerLimits) -> Result<Vec<u8>, TokenizerError> {
-    let io = |source| TokenizerError::Io { path: path.to_owned(), source };
+    let io = |source| TokenizerError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(io)?;
     let mut content = Vec::new();
-    file.take(limits.file_bytes as u64 + 1).read_to_end(&mut content).map_err(io)?;
+    file.take(limits.file_bytes as u64 + 1)
+        .read_to_end(&mut content)
+        .map_err(io)?;
     check_size(content.len(), limits)?;
     Ok(content)
 }
@@ -164,8 +175,11 @@ fn vocabulary(
     decoding: &Decoding,
     limits: &TokenizerLimits,
 ) -> Result<(Vocabulary, Vec<AddedToken>), TokenizerError> {
-    let mut by_id: Vec<(u32, &str)> =
-        model.vocab.iter().map(|(text, id)| (*id, text.as_str())).collect();
+    let mut by_id: Vec<(u32, &str)> = model
+        .vocab
+        .iter()
+        .map(|(text, id)| (*id, text.as_str()))
+        .collect();
     by_id.sort_unstable();
 
     // An added token that is in the model's vocabulary has the id that it has there.
@@ -173,16 +187,34 @@ fn vocabulary(
         by_id.iter().map(|(id, text)| (*text, *id)).collect();
     let mut added_by_id: Vec<(u32, &AddedJson)> = added
         .iter()
-        .map(|token| (texts.get(token.content.as_str()).copied().unwrap_or(token.id), token))
+        .map(|token| {
+            (
+                texts
+                    .get(token.content.as_str())
+                    .copied()
+                    .unwrap_or(token.id),
+                token,
+            )
+        })
         .collect();
     added_by_id.sort_by_key(|(id, _)| *id);
 
-    let last = by_id.last().map(|(id, _)| *id).max(added_by_id.last().map(|(id, _)| *id));
+    let last = by_id
+        .last()
+        .map(|(id, _)| *id)
+        .max(added_by_id.last().map(|(id, _)| *id));
     let Some(last) = last else {
-        return Err(TokenizerError::MissingField { field: "model.vocab" });
+        return Err(TokenizerError::MissingField {
+            field: "model.vocab",
+        });
     };
     if last as usize >= limits.tokens {
-        return Err(TokenizerError::limit("largest id", last as usize, "tokens", limits.tokens));
+        return Err(TokenizerError::limit(
+            "largest id",
+            last as usize,
+            "tokens",
+            limits.tokens,
+        ));
     }
 
     let mut vocabulary = Vocabulary::with_capacity(by_id.len() + added.len());
@@ -193,7 +225,11 @@ fn vocabulary(
         let token = tokens.next_if(|(at, _)| *at == id).map(|(_, token)| token);
         let (text, bytes, kind) = match (piece, token) {
             (_, Some(token)) => {
-                let kind = if token.special { Kind::Special } else { Kind::User };
+                let kind = if token.special {
+                    Kind::Special
+                } else {
+                    Kind::User
+                };
                 (token.content.as_str(), decoding.added(&token.content), kind)
             }
             (Some(text), None) => (text, decoding.piece(text), decoding.kind(text)),
@@ -213,10 +249,19 @@ fn vocabulary(
         }
         if text.len() > limits.token_bytes {
             let limit = limits.token_bytes;
-            return Err(TokenizerError::limit("bytes of a token", text.len(), "token_bytes", limit));
+            return Err(TokenizerError::limit(
+                "bytes of a token",
+                text.len(),
+                "token_bytes",
+                limit,
+            ));
         }
         if let Some(first) = vocabulary.push(text, &bytes, kind)? {
-            return Err(TokenizerError::DuplicateToken { text: excerpt(text), first, second: id });
+            return Err(TokenizerError::DuplicateToken {
+                text: excerpt(text),
+                first,
+                second: id,
+            });
         }
     }
     let added = added_by_id.into_iter().map(|(id, token)| AddedToken {
@@ -232,7 +277,11 @@ fn vocabulary(
 }
 
 fn duplicate_id(id: u32, first: &str, second: &str) -> TokenizerError {
-    TokenizerError::DuplicateId { id, first: excerpt(first), second: excerpt(second) }
+    TokenizerError::DuplicateId {
+        id,
+        first: excerpt(first),
+        second: excerpt(second),
+    }
 }
 
 fn byte_tokens(vocabulary: &Vocabulary) -> Box<[Option<u32>; 256]> {
@@ -250,7 +299,12 @@ fn merges(
 ) -> Result<Vec<Merge>, TokenizerError> {
     if model.merges.len() > limits.merges {
         let given = model.merges.len();
-        return Err(TokenizerError::limit("merges", given, "merges", limits.merges));
+        return Err(TokenizerError::limit(
+            "merges",
+            given,
+            "merges",
+            limits.merges,
+        ));
     }
     let mut joined = String::new();
     let mut merges = Vec::with_capacity(model.merges.len());

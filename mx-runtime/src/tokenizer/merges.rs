@@ -39,11 +39,21 @@ impl MergeTable {
             starts[left] += starts[left - 1];
         }
         let mut next = starts.clone();
-        let mut entries = vec![Entry { right: 0, rank: 0, id: 0 }; merges.len()];
+        let mut entries = vec![
+            Entry {
+                right: 0,
+                rank: 0,
+                id: 0
+            };
+            merges.len()
+        ];
         for (rank, merge) in merges.iter().enumerate() {
             let slot = &mut next[merge.left as usize];
-            entries[*slot as usize] =
-                Entry { right: merge.right, rank: rank as u32, id: merge.id };
+            entries[*slot as usize] = Entry {
+                right: merge.right,
+                rank: rank as u32,
+                id: merge.id,
+            };
             *slot += 1;
         }
         for left in 0..vocab_size {
@@ -87,11 +97,7 @@ pub(crate) struct Bpe {
 
 impl Bpe {
     /// Appends the ids of one word. O(n log n) in its characters.
-    pub(crate) fn encode_word(
-        &self,
-        word: &str,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), TokenizerError> {
+    pub(crate) fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
         if self.whole_words_first
             && let Some(id) = self.piece(word)
         {
@@ -110,7 +116,9 @@ impl Bpe {
 
     /// The id of a piece of text. Control tokens are none, whatever their text is.
     fn piece(&self, text: &str) -> Option<u32> {
-        self.vocabulary.id(text).filter(|id| self.vocabulary.kind(*id) != Kind::Special)
+        self.vocabulary
+            .id(text)
+            .filter(|id| self.vocabulary.kind(*id) != Kind::Special)
     }
 
     fn characters(&self, word: &str) -> Result<Vec<Symbol>, TokenizerError> {
@@ -185,7 +193,10 @@ impl Bpe {
         right: usize,
     ) {
         if let Some(entry) = self.merges.get(symbols[left].id, symbols[right].id) {
-            queue.push(Reverse(Candidate { rank: entry.rank, at: left as u32 }));
+            queue.push(Reverse(Candidate {
+                rank: entry.rank,
+                at: left as u32,
+            }));
         }
     }
 }
@@ -203,7 +214,12 @@ struct Symbol {
 impl Symbol {
     fn append(symbols: &mut Vec<Self>, id: u32) {
         let at = symbols.len() as u32;
-        symbols.push(Self { id, previous: at.wrapping_sub(1), next: at + 1, gone: false });
+        symbols.push(Self {
+            id,
+            previous: at.wrapping_sub(1),
+            next: at + 1,
+            gone: false,
+        });
     }
 }
 

@@ -149,6 +149,9 @@ pub struct TokenizerLimits {
     pub rebuild_bytes: usize,
     /// Size of a text to be encoded. 64 MiB.
     pub text_bytes: usize,
+    /// Longest run of white space in a text that is cut by patterns. 250 000 characters. The engine
+    /// of the patterns looks ahead behind such a run and gives up on four times as many, silently.
+    pub space_run: usize,
 }
 
 impl Default for TokenizerLimits {
@@ -160,6 +163,7 @@ impl Default for TokenizerLimits {
             merges: 1 << 24,
             rebuild_bytes: 4 << 30,
             text_bytes: 64 << 20,
+            space_run: 250_000,
         }
     }
 }

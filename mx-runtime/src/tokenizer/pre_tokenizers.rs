@@ -42,7 +42,16 @@ const TABLE: &[Entry] = &[
         add_bos: false,
     },
     Entry {
-        names: &["gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4", "roberta-bpe"],
+        names: &[
+            "gpt-2",
+            "phi-2",
+            "mpt",
+            "olmo",
+            "jais",
+            "trillion",
+            "exaone4",
+            "roberta-bpe",
+        ],
         patterns: &[GPT2],
         whole_words_first: false,
         add_bos: false,
@@ -143,12 +152,17 @@ const TABLE: &[Entry] = &[
 impl Entry {
     /// The entry of a name.
     pub(crate) fn find(name: &str) -> Result<&'static Self, TokenizerError> {
-        TABLE.iter().find(|entry| entry.names.contains(&name)).ok_or_else(|| {
-            TokenizerError::UnknownPreTokenizer {
+        TABLE
+            .iter()
+            .find(|entry| entry.names.contains(&name))
+            .ok_or_else(|| TokenizerError::UnknownPreTokenizer {
                 given: name.to_owned(),
-                known: TABLE.iter().flat_map(|entry| entry.names).copied().collect(),
-            }
-        })
+                known: TABLE
+                    .iter()
+                    .flat_map(|entry| entry.names)
+                    .copied()
+                    .collect(),
+            })
     }
 
     /// The pre-tokenizer: the cuts, then the byte alphabet.
@@ -174,9 +188,17 @@ mod tests {
 
     fn words(name: &str, text: &str) -> Vec<String> {
         let mut pieces = PreTokenizedString::from(text);
-        Entry::find(name).unwrap().build().unwrap().pre_tokenize(&mut pieces).unwrap();
+        Entry::find(name)
+            .unwrap()
+            .build()
+            .unwrap()
+            .pre_tokenize(&mut pieces)
+            .unwrap();
         let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::None);
-        splits.into_iter().map(|(piece, _, _)| piece.replace('Ġ', " ")).collect()
+        splits
+            .into_iter()
+            .map(|(piece, _, _)| piece.replace('Ġ', " "))
+            .collect()
     }
 
     #[test]
@@ -191,20 +213,30 @@ mod tests {
 
     #[test]
     fn cuts() {
-        assert_eq!(words("gpt-2", "I'll  go 1234"), ["I", "'ll", " ", " go", " 1234"]);
+        assert_eq!(
+            words("gpt-2", "I'll  go 1234"),
+            ["I", "'ll", " ", " go", " 1234"]
+        );
         assert_eq!(words("smollm", "x 12 3"), ["x", " ", "1", "2", " ", "3"]);
-        assert_eq!(words("llama-bpe", "I'LL (go) 1234"), [
-            "I", "'LL", " (", "go", ")", " ", "123", "4"
-        ]);
+        assert_eq!(
+            words("llama-bpe", "I'LL (go) 1234"),
+            ["I", "'LL", " (", "go", ")", " ", "123", "4"]
+        );
         assert_eq!(words("qwen2", "a 12"), ["a", " ", "1", "2"]);
         assert_eq!(words("default", "a<=b 1234"), ["a", "<=", "b", " 123", "4"]);
         assert_eq!(words("gpt-4o", "HelloWorld's"), ["Hello", "World's"]);
-        assert_eq!(words("tekken", "HelloWorld 12"), ["Hello", "World", " ", "1", "2"]);
+        assert_eq!(
+            words("tekken", "HelloWorld 12"),
+            ["Hello", "World", " ", "1", "2"]
+        );
     }
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
         let error = Entry::find("no-such").err().unwrap().to_string();
-        assert!(error.contains("no-such") && error.contains("smollm"), "{error}");
+        assert!(
+            error.contains("no-such") && error.contains("smollm"),
+            "{error}"
+        );
     }
 }

@@ -67,7 +67,9 @@ pub struct AddedTokens {
 
 impl std::fmt::Debug for AddedTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AddedTokens").field("tokens", &self.tokens.len()).finish_non_exhaustive()
+        f.debug_struct("AddedTokens")
+            .field("tokens", &self.tokens.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,7 +100,9 @@ impl AddedTokens {
         let mut special = FinderBuilder::default();
         let mut first_characters = BTreeSet::new();
         for (at, token) in tokens.iter().enumerate() {
-            let Some(first) = token.content.chars().next() else { continue };
+            let Some(first) = token.content.chars().next() else {
+                continue;
+            };
             if token.normalized {
                 normalized.add(at, normalize(&token.content)?, token.special);
             } else {
@@ -158,6 +162,9 @@ impl AddedTokens {
                 push_text(&mut segments, start..range.start);
                 start = range.end;
                 segments.push(Segment::Special(token.id));
+            } else {
+                // White space that a control token swallowed and that is a token all the same.
+                start = start.min(range.start);
             }
         }
         push_text(&mut segments, start..text.len());
@@ -197,27 +204,40 @@ impl AddedTokens {
         let mut start = 0;
         for (range, at) in self.matches(finder, text) {
             if start < range.start {
-                stretches.push(Stretch { range: start..range.start, token: None });
+                stretches.push(Stretch {
+                    range: start..range.start,
+                    token: None,
+                });
             }
             start = range.end;
-            stretches.push(Stretch { range, token: Some(self.tokens[at].id) });
+            stretches.push(Stretch {
+                range,
+                token: Some(self.tokens[at].id),
+            });
         }
         if start < text.len() || stretches.is_empty() {
-            stretches.push(Stretch { range: start..text.len(), token: None });
+            stretches.push(Stretch {
+                range: start..text.len(),
+                token: None,
+            });
         }
         stretches
     }
 
-    /// Matches in order, without overlap, with the white space that their tokens swallow.
+    /// Matches in order, with the white space that their tokens swallow. Like in the tokenizers that
+    /// models were trained with, a token made of white space is found even where the one before it
+    /// has swallowed it; only then do ranges overlap.
     fn matches(&self, finder: &Finder, text: &str) -> Vec<(Range<usize>, usize)> {
         let mut found = Vec::new();
-        let Some(automaton) = &finder.automaton else { return found };
+        let Some(automaton) = &finder.automaton else {
+            return found;
+        };
         let mut end_before = 0;
         for hit in automaton.find_iter(text) {
             let at = finder.tokens[hit.pattern().as_usize()];
             let token = &self.tokens[at];
             let (mut start, mut end) = (hit.start(), hit.end());
-            if start < end_before || (token.single_word && self.touches_word(text, start..end)) {
+            if token.single_word && self.touches_word(text, start..end) {
                 continue;
             }
             if token.lstrip {
@@ -233,12 +253,16 @@ impl AddedTokens {
     }
 
     fn touches_word(&self, text: &str, range: Range<usize>) -> bool {
-        let neighbours =
-            [text[..range.start].chars().next_back(), text[range.end..].chars().next()];
+        let neighbours = [
+            text[..range.start].chars().next_back(),
+            text[range.end..].chars().next(),
+        ];
         neighbours.into_iter().flatten().any(|character| {
             let mut utf8 = [0; 4];
             let character = &*character.encode_utf8(&mut utf8);
-            self.word.as_ref().is_some_and(|word| word.find_iter(character).next().is_some())
+            self.word
+                .as_ref()
+                .is_some_and(|word| word.find_iter(character).next().is_some())
         })
     }
 }
@@ -247,9 +271,15 @@ fn extensions(contents: &[String]) -> BTreeSet<char> {
     let known: HashSet<&str> = contents.iter().map(String::as_str).collect();
     let behind_known = |content: &'_ str| -> Vec<char> {
         let characters = content.char_indices().skip(1);
-        characters.filter(|(at, _)| known.contains(&content[..*at])).map(|(_, c)| c).collect()
+        characters
+            .filter(|(at, _)| known.contains(&content[..*at]))
+            .map(|(_, c)| c)
+            .collect()
     };
-    contents.iter().flat_map(|content| behind_known(content)).collect()
+    contents
+        .iter()
+        .flat_map(|content| behind_known(content))
+        .collect()
 }
 
 /// The automaton over all tokens of a stage, and the one over those that are not control tokens.
@@ -281,7 +311,10 @@ impl PairBuilder {
     }
 
     fn build(self) -> Result<Pair, TokenizerError> {
-        Ok(Pair { all: self.all.build()?, plain: self.plain.build()? })
+        Ok(Pair {
+            all: self.all.build()?,
+            plain: self.plain.build()?,
+        })
     }
 }
 
@@ -308,7 +341,10 @@ impl FinderBuilder {
             .match_kind(MatchKind::LeftmostLongest)
             .build(&self.patterns)
             .map_err(|e| TokenizerError::component("matcher of added tokens", e))?;
-        Ok(Finder { automaton: Some(automaton), tokens: self.tokens })
+        Ok(Finder {
+            automaton: Some(automaton),
+            tokens: self.tokens,
+        })
     }
 }
 
@@ -323,7 +359,9 @@ mod tests {
 
     fn ids(tokens: &AddedTokens, text: &str, specials: Specials) -> Vec<(String, Option<u32>)> {
         let cut = tokens.cut(text, Stage::Raw, specials);
-        cut.into_iter().map(|s| (text[s.range].to_owned(), s.token)).collect()
+        cut.into_iter()
+            .map(|s| (text[s.range].to_owned(), s.token))
+            .collect()
     }
 
     #[test]
@@ -334,8 +372,13 @@ mod tests {
             AddedToken::literal(3, "<s>", true),
         ]);
         let cut = ids(&found, "a\n\n\n<s>b", Specials::Parse);
-        let wanted =
-            [("a", None), ("\n\n", Some(2)), ("\n", Some(1)), ("<s>", Some(3)), ("b", None)];
+        let wanted = [
+            ("a", None),
+            ("\n\n", Some(2)),
+            ("\n", Some(1)),
+            ("<s>", Some(3)),
+            ("b", None),
+        ];
         assert_eq!(cut, wanted.map(|(text, id)| (text.to_owned(), id)));
     }
 
@@ -378,7 +421,11 @@ mod tests {
         ]);
         assert_eq!(
             found.split_specials("<s>a\n#<s>"),
-            [Segment::Special(1), Segment::Text("a\n#".to_owned()), Segment::Special(1)]
+            [
+                Segment::Special(1),
+                Segment::Text("a\n#".to_owned()),
+                Segment::Special(1)
+            ]
         );
         assert_eq!(found.find_special("x<s>", 0), Some(1..4));
         assert_eq!(found.find_special("x<s>", 2), None);

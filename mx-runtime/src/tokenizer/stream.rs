@@ -26,7 +26,12 @@ impl TextStream {
     #[must_use]
     pub fn new(tokenizer: Arc<dyn Tokenizer>) -> Self {
         let bytes = Bytes::new(tokenizer.leading_space());
-        Self { tokenizer, skip_special: true, bytes, held: Vec::new() }
+        Self {
+            tokenizer,
+            skip_special: true,
+            bytes,
+            held: Vec::new(),
+        }
     }
 
     /// Whether control tokens are left out (the default) or come out as their text.

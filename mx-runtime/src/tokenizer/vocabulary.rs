@@ -84,10 +84,10 @@ impl Vocabulary {
     }
 
     pub(crate) fn text(&self, id: u32) -> Option<&str> {
-        if self.kind(id) == Kind::Absent {
-            return None;
+        match self.kind(id) {
+            Kind::Absent => None,
+            _ => std::str::from_utf8(self.texts.get(id)?).ok(),
         }
-        std::str::from_utf8(self.texts.get(id)?).ok()
     }
 
     /// The bytes that a token contributes to a text; none for fillers and absent ids.
@@ -127,31 +127,50 @@ impl Arena {
     }
 }
 
-/// Open addressing over ids. The hash is keyed: the texts come from a file that may be hostile.
+/// Open addressing over ids. The hash is keyed: the texts come from a file that may be hostile. A
+/// slot holds the upper half of the hash too, so that texts are compared only where they are equal.
 struct Index {
-    slots: Vec<u32>,
+    slots: Vec<Slot>,
     used: usize,
     hasher: RandomState,
 }
 
-const EMPTY: u32 = u32::MAX;
+#[derive(Clone, Copy)]
+struct Slot {
+    tag: u32,
+    id: u32,
+}
+
+const EMPTY: Slot = Slot {
+    tag: 0,
+    id: u32::MAX,
+};
 
 impl Index {
     fn with_capacity(items: usize) -> Self {
         let slots = (items.max(8) * 2).next_power_of_two();
-        Self { slots: vec![EMPTY; slots], used: 0, hasher: RandomState::new() }
+        Self {
+            slots: vec![EMPTY; slots],
+            used: 0,
+            hasher: RandomState::new(),
+        }
     }
 
-    /// The id of `text`, or the slot where it belongs.
-    fn find(&self, text: &[u8], texts: &Arena) -> Result<u32, usize> {
+    /// The id of `text`, or the place and tag that it would have.
+    fn find(&self, text: &[u8], texts: &Arena) -> Result<u32, (usize, u32)> {
         let mask = self.slots.len() - 1;
-        let mut slot = self.hasher.hash_one(text) as usize & mask;
+        let hash = self.hasher.hash_one(text);
+        let tag = (hash >> 32) as u32;
+        let mut at = hash as usize & mask;
         loop {
-            match self.slots[slot] {
-                EMPTY => return Err(slot),
-                id if texts.get(id) == Some(text) => return Ok(id),
-                _ => slot = (slot + 1) & mask,
+            let slot = self.slots[at];
+            if slot.id == EMPTY.id {
+                return Err((at, tag));
             }
+            if slot.tag == tag && texts.get(slot.id) == Some(text) {
+                return Ok(slot.id);
+            }
+            at = (at + 1) & mask;
         }
     }
 
@@ -165,8 +184,8 @@ impl Index {
         }
         match self.find(text.as_bytes(), texts) {
             Ok(first) => Some(first),
-            Err(slot) => {
-                self.slots[slot] = id;
+            Err((at, tag)) => {
+                self.slots[at] = Slot { tag, id };
                 self.used += 1;
                 None
             }
@@ -175,11 +194,11 @@ impl Index {
 
     fn grow(&mut self, texts: &Arena) {
         let doubled = vec![EMPTY; self.slots.len() * 2];
-        for id in std::mem::replace(&mut self.slots, doubled) {
-            if let Some(text) = texts.get(id)
-                && let Err(slot) = self.find(text, texts)
+        for slot in std::mem::replace(&mut self.slots, doubled) {
+            if let Some(text) = texts.get(slot.id)
+                && let Err((at, tag)) = self.find(text, texts)
             {
-                self.slots[slot] = id;
+                self.slots[at] = Slot { tag, id: slot.id };
             }
         }
     }
@@ -195,7 +214,12 @@ mod tests {
         let mut vocabulary = Vocabulary::with_capacity(0);
         for n in 0..1000 {
             let text = format!("t{n}");
-            assert_eq!(vocabulary.push(&text, text.as_bytes(), Kind::Normal).unwrap(), None);
+            assert_eq!(
+                vocabulary
+                    .push(&text, text.as_bytes(), Kind::Normal)
+                    .unwrap(),
+                None
+            );
         }
         assert_eq!(vocabulary.push("t7", b"t7", Kind::Normal).unwrap(), Some(7));
         assert_eq!(vocabulary.id("t999"), Some(999));

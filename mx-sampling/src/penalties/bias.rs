@@ -27,7 +27,10 @@ impl SequenceTable {
     }
 
     /// Every token whose sequence is complete but for it, with its bias.
-    pub(crate) fn matching<'a>(&'a self, tokens: &'a [u32]) -> impl Iterator<Item = (u32, f64)> + 'a {
+    pub(crate) fn matching<'a>(
+        &'a self,
+        tokens: &'a [u32],
+    ) -> impl Iterator<Item = (u32, f64)> + 'a {
         self.entries.iter().filter_map(|(sequence, bias)| {
             let (&last, before) = sequence.split_last()?;
             tokens.ends_with(before).then_some((last, *bias))
@@ -36,7 +39,11 @@ impl SequenceTable {
 }
 
 /// Refuses ids beyond the vocabulary.
-pub(crate) fn check_tokens(name: &'static str, tokens: &[u32], vocab: usize) -> Result<(), SamplingError> {
+pub(crate) fn check_tokens(
+    name: &'static str,
+    tokens: &[u32],
+    vocab: usize,
+) -> Result<(), SamplingError> {
     match tokens.iter().find(|token| **token as usize >= vocab) {
         Some(&token) => Err(SamplingError::TokenOutOfRange { name, token, vocab }),
         None => Ok(()),

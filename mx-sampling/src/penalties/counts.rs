@@ -44,17 +44,26 @@ pub(crate) struct WindowCounts {
 impl WindowCounts {
     /// Counts over a window; `None` counts everything. Without `prompt` only generated tokens count.
     pub(crate) fn new(last_n: Option<usize>, prompt: bool) -> Self {
-        Self { last_n, prompt, counts: IdMap::default() }
+        Self {
+            last_n,
+            prompt,
+            counts: IdMap::default(),
+        }
     }
 
     /// Makes room for `additional` more distinct tokens.
     pub(crate) fn reserve(&mut self, additional: usize) {
-        self.counts.reserve(self.last_n.map_or(additional, |n| n.saturating_add(1).min(additional)));
+        self.counts.reserve(
+            self.last_n
+                .map_or(additional, |n| n.saturating_add(1).min(additional)),
+        );
     }
 
     /// Takes in the last of `tokens`, of which the first `prompt_len` are the prompt.
     pub(crate) fn push(&mut self, tokens: &[u32], prompt_len: usize) {
-        let Some((&token, before)) = tokens.split_last() else { return };
+        let Some((&token, before)) = tokens.split_last() else {
+            return;
+        };
         if !self.counted(before.len(), prompt_len) {
             return;
         }
@@ -66,7 +75,9 @@ impl WindowCounts {
 
     /// Takes the last of `tokens` out again.
     pub(crate) fn pop(&mut self, tokens: &[u32], prompt_len: usize) {
-        let Some((&token, before)) = tokens.split_last() else { return };
+        let Some((&token, before)) = tokens.split_last() else {
+            return;
+        };
         if !self.counted(before.len(), prompt_len) {
             return;
         }
@@ -88,7 +99,8 @@ impl WindowCounts {
     /// The position that leaves the window when position `at` enters.
     fn leaving(&self, at: usize, prompt_len: usize) -> Option<usize> {
         let first = if self.prompt { 0 } else { prompt_len };
-        at.checked_sub(self.last_n?).filter(|&leaving| leaving >= first)
+        at.checked_sub(self.last_n?)
+            .filter(|&leaving| leaving >= first)
     }
 
     fn decrement(&mut self, token: u32) {
@@ -105,7 +117,12 @@ impl WindowCounts {
 mod tests {
     use super::*;
 
-    fn brute(tokens: &[u32], prompt_len: usize, last_n: Option<usize>, prompt: bool) -> Vec<(u32, u32)> {
+    fn brute(
+        tokens: &[u32],
+        prompt_len: usize,
+        last_n: Option<usize>,
+        prompt: bool,
+    ) -> Vec<(u32, u32)> {
         let first = tokens.len() - last_n.unwrap_or(usize::MAX).min(tokens.len());
         let first = if prompt { first } else { first.max(prompt_len) };
         let mut counts = std::collections::BTreeMap::new();
@@ -127,7 +144,11 @@ mod tests {
                         counts.sort_unstable();
                         // The history is at least the prompt here.
                         let prompt_len = prompt_len.min(n);
-                        assert_eq!(counts, brute(&tokens[..n], prompt_len, last_n, prompt), "{last_n:?} {prompt}");
+                        assert_eq!(
+                            counts,
+                            brute(&tokens[..n], prompt_len, last_n, prompt),
+                            "{last_n:?} {prompt}"
+                        );
                     };
                     for n in 1..=tokens.len() {
                         window.push(&tokens[..n], prompt_len);

@@ -58,14 +58,18 @@ pub(crate) struct DryScratch {
 
 impl DryScratch {
     pub(crate) fn reserve(&mut self, tokens: usize) {
-        self.suffix.reserve(tokens.saturating_sub(self.suffix.len()));
+        self.suffix
+            .reserve(tokens.saturating_sub(self.suffix.len()));
         self.found.reserve(tokens.saturating_sub(self.found.len()));
     }
 }
 
 impl DryOptions {
     /// Reads the `dry_*` knobs; `None` when DRY is off.
-    pub(crate) fn from_options(options: &SamplingOptions, llama: bool) -> Result<Option<Self>, SamplingError> {
+    pub(crate) fn from_options(
+        options: &SamplingOptions,
+        llama: bool,
+    ) -> Result<Option<Self>, SamplingError> {
         let multiplier = options.dry_multiplier.unwrap_or(0.0);
         SamplingError::check(
             multiplier >= 0.0 && multiplier.is_finite(),
@@ -74,13 +78,25 @@ impl DryOptions {
             "a finite number >= 0",
         )?;
         let base = options.dry_base.unwrap_or(DEFAULT_BASE);
-        SamplingError::check(base >= 1.0 && base.is_finite(), "dry_base", base, "a finite number >= 1")?;
+        SamplingError::check(
+            base >= 1.0 && base.is_finite(),
+            "dry_base",
+            base,
+            "a finite number >= 1",
+        )?;
         let default_window = if llama { crate::plan::LLAMA_WINDOW } else { -1 };
         let window = options.dry_last_n.unwrap_or(default_window);
-        SamplingError::check(window >= -1, "dry_last_n", window as f64, ">= -1 (-1 is the whole history)")?;
+        SamplingError::check(
+            window >= -1,
+            "dry_last_n",
+            window as f64,
+            ">= -1 (-1 is the whole history)",
+        )?;
         let breakers = options.dry_breakers.clone().unwrap_or_default();
         if breakers.iter().any(Vec::is_empty) {
-            return Err(SamplingError::Empty { name: "dry_breakers entry" });
+            return Err(SamplingError::Empty {
+                name: "dry_breakers entry",
+            });
         }
         Ok((multiplier > 0.0).then(|| Self {
             multiplier,
@@ -95,12 +111,19 @@ impl DryOptions {
     #[must_use]
     pub fn penalties(&self, tokens: &[u32]) -> Vec<(u32, f64)> {
         let mut list = Vec::new();
-        self.visit(tokens, &mut DryScratch::default(), |token, penalty| list.push((token, penalty)));
+        self.visit(tokens, &mut DryScratch::default(), |token, penalty| {
+            list.push((token, penalty))
+        });
         list
     }
 
     /// Calls `apply` with every penalised token, ids ascending, and what is subtracted from it.
-    pub(crate) fn visit(&self, tokens: &[u32], scratch: &mut DryScratch, mut apply: impl FnMut(u32, f64)) {
+    pub(crate) fn visit(
+        &self,
+        tokens: &[u32],
+        scratch: &mut DryScratch,
+        mut apply: impl FnMut(u32, f64),
+    ) {
         let window = &tokens[tokens.len() - self.last_n.unwrap_or(usize::MAX).min(tokens.len())..];
         let limit = self.breaker_distance(window);
         if window.len() <= self.allowed_length || limit < self.allowed_length {
@@ -120,7 +143,11 @@ impl DryOptions {
         scratch.found.sort_unstable();
         let largest_exponent = self.largest_exponent();
         for (at, &(token, repeated)) in scratch.found.iter().enumerate() {
-            if scratch.found.get(at + 1).is_some_and(|next| next.0 == token) {
+            if scratch
+                .found
+                .get(at + 1)
+                .is_some_and(|next| next.0 == token)
+            {
                 continue;
             }
             let exponent = (f64::from(repeated) - self.allowed_length as f64).min(largest_exponent);
@@ -163,7 +190,11 @@ fn common_suffixes(window: &[u32], suffix: &mut Vec<u32>) {
     suffix.resize(n, 0);
     let (mut left, mut right) = (0, 0);
     for d in 1..n {
-        let mut length = if d < right { (suffix[d - left] as usize).min(right - d) } else { 0 };
+        let mut length = if d < right {
+            (suffix[d - left] as usize).min(right - d)
+        } else {
+            0
+        };
         while d + length < n && reversed(length) == reversed(d + length) {
             length += 1;
         }
@@ -180,20 +211,39 @@ mod tests {
 
     #[test]
     fn breakers_limit_the_look_back_and_are_not_penalised() {
-        let dry = DryOptions { multiplier: 1.0, base: 2.0, allowed_length: 1, ..DryOptions::default() };
+        let dry = DryOptions {
+            multiplier: 1.0,
+            base: 2.0,
+            allowed_length: 1,
+            ..DryOptions::default()
+        };
         // 1 2 3 4 | 1 2 3: continuing with 4 repeats three tokens.
         assert_eq!(dry.penalties(&[1, 2, 3, 4, 1, 2, 3]), [(4, 4.0)]);
-        let cut = DryOptions { breakers: vec![vec![1]], ..dry.clone() };
+        let cut = DryOptions {
+            breakers: vec![vec![1]],
+            ..dry.clone()
+        };
         assert_eq!(cut.penalties(&[1, 2, 3, 4, 1, 2, 3]), [(4, 2.0)]);
-        let sequence = DryOptions { breakers: vec![vec![1, 2]], ..dry.clone() };
+        let sequence = DryOptions {
+            breakers: vec![vec![1, 2]],
+            ..dry.clone()
+        };
         assert_eq!(sequence.penalties(&[1, 2, 3, 4, 1, 2, 3]), [(4, 1.0)]);
-        let end = DryOptions { breakers: vec![vec![4]], ..dry };
+        let end = DryOptions {
+            breakers: vec![vec![4]],
+            ..dry
+        };
         assert_eq!(end.penalties(&[1, 2, 3, 4, 1, 2, 3]), []);
     }
 
     #[test]
     fn the_exponent_is_clamped() {
-        let dry = DryOptions { multiplier: 1.0, base: 10.0, allowed_length: 1, ..DryOptions::default() };
+        let dry = DryOptions {
+            multiplier: 1.0,
+            base: 10.0,
+            allowed_length: 1,
+            ..DryOptions::default()
+        };
         let penalties = dry.penalties(&[7; 200]);
         assert_eq!(penalties.len(), 1);
         assert!(penalties[0].1 <= f64::from(f32::MAX) && penalties[0].1 > 1e37);

@@ -5,8 +5,8 @@ mod counts;
 mod dry;
 mod ngram;
 
-pub use bias::{exponential_decay, sequence_bias};
 pub(crate) use bias::{SequenceTable, check_bias, check_tokens};
+pub use bias::{exponential_decay, sequence_bias};
 pub(crate) use counts::{IdHasher, IdMap, WindowCounts};
 pub use dry::DryOptions;
 pub(crate) use dry::DryScratch;
@@ -20,7 +20,11 @@ pub fn repeat_penalised(logit: f32, penalty: f64) -> f32 {
         return logit;
     }
     let logit = f64::from(logit);
-    (if logit < 0.0 { logit * penalty } else { logit / penalty }) as f32
+    (if logit < 0.0 {
+        logit * penalty
+    } else {
+        logit / penalty
+    }) as f32
 }
 
 /// The frequency and presence penalties of the OpenAI API for a token that occurred `count` times.

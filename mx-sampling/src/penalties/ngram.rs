@@ -23,7 +23,11 @@ pub(crate) struct NgramIndex {
 impl NgramIndex {
     /// An index of n-grams of `n >= 1` tokens.
     pub(crate) fn new(n: usize) -> Self {
-        Self { n: n.max(1), newest: IdMap::default(), older: Vec::new() }
+        Self {
+            n: n.max(1),
+            newest: IdMap::default(),
+            older: Vec::new(),
+        }
     }
 
     /// Makes room for `additional` more tokens.
@@ -39,7 +43,9 @@ impl NgramIndex {
         let mut link = SEEN;
         if at + 1 >= self.n {
             let hash = hash(&tokens[at + 1 - self.n..at]);
-            let known = self.followers(tokens, at, hash).any(|position| tokens[position] == tokens[at]);
+            let known = self
+                .followers(tokens, at, hash)
+                .any(|position| tokens[position] == tokens[at]);
             if !known {
                 link = self.newest.insert(hash, at as u32).unwrap_or(NONE);
             }
@@ -65,21 +71,35 @@ impl NgramIndex {
     /// Every token that would complete a known n-gram after `tokens`, once each.
     pub(crate) fn banned<'a>(&'a self, tokens: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
         let enough = tokens.len() + 1 >= self.n;
-        let hash = if enough { hash(&tokens[tokens.len() + 1 - self.n..]) } else { 0 };
+        let hash = if enough {
+            hash(&tokens[tokens.len() + 1 - self.n..])
+        } else {
+            0
+        };
         enough
-            .then(|| self.followers(tokens, tokens.len(), hash).map(|position| tokens[position]))
+            .then(|| {
+                self.followers(tokens, tokens.len(), hash)
+                    .map(|position| tokens[position])
+            })
             .into_iter()
             .flatten()
     }
 
     /// Positions whose preceding `n − 1` tokens equal those before `at`.
-    fn followers<'a>(&'a self, tokens: &'a [u32], at: usize, hash: u64) -> impl Iterator<Item = usize> + 'a {
+    fn followers<'a>(
+        &'a self,
+        tokens: &'a [u32],
+        at: usize,
+        hash: u64,
+    ) -> impl Iterator<Item = usize> + 'a {
         let wanted = &tokens[at + 1 - self.n..at];
         let first = self.newest.get(&hash).copied().unwrap_or(NONE);
-        std::iter::successors(Some(first), |&position| self.older.get(position as usize).copied())
-            .take_while(|&position| position != NONE)
-            .map(|position| position as usize)
-            .filter(move |&position| tokens[position + 1 - self.n..position] == *wanted)
+        std::iter::successors(Some(first), |&position| {
+            self.older.get(position as usize).copied()
+        })
+        .take_while(|&position| position != NONE)
+        .map(|position| position as usize)
+        .filter(move |&position| tokens[position + 1 - self.n..position] == *wanted)
     }
 }
 

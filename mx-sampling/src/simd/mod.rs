@@ -1,12 +1,13 @@
 //! The passes over a whole row, compiled once per instruction set.
 //!
-//! Every kernel is plain Rust over fixed groups of lanes ([`kernels`]): the order of all additions is part
-//! of the source, so each instruction set computes the same bits. This module compiles the kernels for
-//! the sets that the processor may have and picks one at run time. It is the only place with `unsafe`:
-//! calling a function that was compiled for an instruction set.
+//! Every kernel is written once over sixteen lanes ([`kernels`], [`vector`]): the order of all additions is
+//! part of the source, so each instruction set computes the same bits. This module compiles the kernels for
+//! the sets that the processor may have and picks one at run time. It is the only place with `unsafe`: the
+//! instructions of a set, and calling a function that was compiled for one.
 #![allow(unsafe_code)]
 
 mod kernels;
+mod vector;
 #[cfg(test)]
 mod tests;
 
@@ -45,7 +46,11 @@ impl Backend {
     pub fn available() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
         {
-            const ALL: [Backend; 3] = [Backend(Level::Portable), Backend(Level::Avx2), Backend(Level::Avx512)];
+            const ALL: [Backend; 3] = [
+                Backend(Level::Portable),
+                Backend(Level::Avx2),
+                Backend(Level::Avx512),
+            ];
             let avx2 = std::arch::is_x86_feature_detected!("avx2");
             let avx512 = avx2
                 && std::arch::is_x86_feature_detected!("avx512f")
@@ -91,16 +96,16 @@ macro_rules! compiled {
 
                 #[target_feature(enable = "avx2")]
                 pub(super) fn avx2($($arg: $type),*) -> $result {
-                    kernels::$name($($arg),*)
+                    kernels::$name::<vector::Avx2>($($arg),*)
                 }
 
                 #[target_feature(enable = "avx2,avx512f,avx512vl,avx512bw,avx512dq")]
                 pub(super) fn avx512($($arg: $type),*) -> $result {
-                    kernels::$name($($arg),*)
+                    kernels::$name::<vector::Avx512>($($arg),*)
                 }
             }
             match backend.0 {
-                Level::Portable => kernels::$name($($arg),*),
+                Level::Portable => kernels::$name::<vector::Portable>($($arg),*),
                 // SAFETY: a `Backend` of this level comes only from `available`, which checked the features.
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => unsafe { compiled::avx2($($arg),*) },

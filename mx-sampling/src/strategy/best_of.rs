@@ -25,8 +25,16 @@ impl SequenceScore {
     #[must_use]
     pub fn new(logprobs: &[f64]) -> Self {
         let sum: f64 = logprobs.iter().sum();
-        let mean = if logprobs.is_empty() { 0.0 } else { sum / logprobs.len() as f64 };
-        Self { sum, mean, perplexity: math::exp(-mean) }
+        let mean = if logprobs.is_empty() {
+            0.0
+        } else {
+            sum / logprobs.len() as f64
+        };
+        Self {
+            sum,
+            mean,
+            perplexity: math::exp(-mean),
+        }
     }
 }
 
@@ -61,13 +69,21 @@ pub fn select(candidates: &[Candidate]) -> Option<usize> {
     let number = |x: f64| if x.is_nan() { f64::NEG_INFINITY } else { x };
     let key = |candidate: &Candidate| {
         let accepted = candidate.accepted.unwrap_or(true);
-        (accepted, number(candidate.score.unwrap_or(f64::NEG_INFINITY)), number(candidate.mean_logprob))
+        (
+            accepted,
+            number(candidate.score.unwrap_or(f64::NEG_INFINITY)),
+            number(candidate.mean_logprob),
+        )
     };
     let mut best: Option<usize> = None;
     for (index, candidate) in candidates.iter().enumerate() {
         let better = best.is_none_or(|other| {
             let (new, old) = (key(candidate), key(&candidates[other]));
-            let order = new.0.cmp(&old.0).then(new.1.total_cmp(&old.1)).then(new.2.total_cmp(&old.2));
+            let order = new
+                .0
+                .cmp(&old.0)
+                .then(new.1.total_cmp(&old.1))
+                .then(new.2.total_cmp(&old.2));
             order.is_gt()
         });
         if better {

@@ -71,7 +71,14 @@ pub struct DraftLengthOptions {
 
 impl Default for DraftLengthOptions {
     fn default() -> Self {
-        Self { rule: LengthRule::Adaptive, start: 4, max: 16, rate: 0.1, stop_below: 0.05, cost: 0.1 }
+        Self {
+            rule: LengthRule::Adaptive,
+            start: 4,
+            max: 16,
+            rate: 0.1,
+            stop_below: 0.05,
+            cost: 0.1,
+        }
     }
 }
 
@@ -107,14 +114,41 @@ impl DraftLength {
     ///
     /// [`SamplingError::OutOfRange`].
     pub fn new(options: DraftLengthOptions) -> Result<Self, SamplingError> {
-        let DraftLengthOptions { start, max, rate, stop_below, cost, .. } = options;
+        let DraftLengthOptions {
+            start,
+            max,
+            rate,
+            stop_below,
+            cost,
+            ..
+        } = options;
         SamplingError::check(start >= 1, "speculative_steps", start as f64, ">= 1")?;
-        SamplingError::check(max >= start, "speculative_steps_max", max as f64, ">= speculative_steps")?;
+        SamplingError::check(
+            max >= start,
+            "speculative_steps_max",
+            max as f64,
+            ">= speculative_steps",
+        )?;
         SamplingError::check(rate > 0.0 && rate <= 1.0, "rate", rate, "in (0, 1]")?;
-        SamplingError::check((0.0..1.0).contains(&stop_below), "stop_below", stop_below, "in [0, 1)")?;
-        SamplingError::check(cost >= 0.0 && cost.is_finite(), "cost", cost, "a finite number >= 0")?;
+        SamplingError::check(
+            (0.0..1.0).contains(&stop_below),
+            "stop_below",
+            stop_below,
+            "in [0, 1)",
+        )?;
+        SamplingError::check(
+            cost >= 0.0 && cost.is_finite(),
+            "cost",
+            cost,
+            "a finite number >= 0",
+        )?;
         // An acceptance of 0.7 and the first length are both only where the averages start.
-        Ok(Self { options, length: start, alpha: 0.7, cost })
+        Ok(Self {
+            options,
+            length: start,
+            alpha: 0.7,
+            cost,
+        })
     }
 
     /// The number of drafts for the next round.
@@ -137,7 +171,9 @@ impl DraftLength {
         }
         self.length = match self.options.rule {
             LengthRule::Constant => self.length,
-            LengthRule::Heuristic if drafted > 0 && accepted == drafted => (self.length + 2).min(self.options.max),
+            LengthRule::Heuristic if drafted > 0 && accepted == drafted => {
+                (self.length + 2).min(self.options.max)
+            }
             LengthRule::Heuristic => self.length.saturating_sub(1).max(1),
             LengthRule::Adaptive => best_length(self.alpha, self.cost, self.options.max),
         };
@@ -169,7 +205,11 @@ pub fn fan_out(alpha: f64, drafts: usize, budget: usize) -> Vec<usize> {
         let mut best_gain = f64::NEG_INFINITY;
         let mut reach = 1.0;
         for (position, &share) in shares.iter().enumerate() {
-            let ends_here = if position == drafts { reach } else { reach * (1.0 - alpha) };
+            let ends_here = if position == drafts {
+                reach
+            } else {
+                reach * (1.0 - alpha)
+            };
             let gain = ends_here / (share + 1) as f64;
             if gain > best_gain {
                 (best, best_gain) = (position, gain);

@@ -37,7 +37,12 @@ pub struct Lookup<'a> {
 /// assert_eq!(prompt_lookup(&[1, 2, 3], 3, 2, Occurrence::Latest), None);
 /// ```
 #[must_use]
-pub fn prompt_lookup(tokens: &[u32], max_ngram: usize, count: usize, which: Occurrence) -> Option<Lookup<'_>> {
+pub fn prompt_lookup(
+    tokens: &[u32],
+    max_ngram: usize,
+    count: usize,
+    which: Occurrence,
+) -> Option<Lookup<'_>> {
     for ngram in (1..=max_ngram.min(tokens.len().saturating_sub(1))).rev() {
         let suffix = &tokens[tokens.len() - ngram..];
         let mut starts = 0..tokens.len() - ngram;
@@ -49,7 +54,11 @@ pub fn prompt_lookup(tokens: &[u32], max_ngram: usize, count: usize, which: Occu
         if let Some(start) = found {
             let after = start + ngram;
             let draft = &tokens[after..tokens.len().min(after + count)];
-            return Some(Lookup { ngram, start, draft });
+            return Some(Lookup {
+                ngram,
+                start,
+                draft,
+            });
         }
     }
     None
@@ -88,7 +97,13 @@ impl NgramDrafter {
     #[must_use]
     pub fn new(min: usize, max: usize) -> Self {
         let min = min.max(1);
-        Self { min, max: max.max(min), tokens: Vec::new(), latest: IdMap::default(), before: Vec::new() }
+        Self {
+            min,
+            max: max.max(min),
+            tokens: Vec::new(),
+            latest: IdMap::default(),
+            before: Vec::new(),
+        }
     }
 
     /// Takes in the next token.
@@ -97,7 +112,9 @@ impl NgramDrafter {
         let end = self.tokens.len();
         for n in self.min..=self.max {
             let previous = if n <= end {
-                self.latest.insert(hash(&self.tokens[end - n..]), end as u32).unwrap_or(NONE)
+                self.latest
+                    .insert(hash(&self.tokens[end - n..]), end as u32)
+                    .unwrap_or(NONE)
             } else {
                 NONE
             };
@@ -169,7 +186,11 @@ mod tests {
         let mut drafter = NgramDrafter::new(1, 4);
         let check = |drafter: &NgramDrafter, len: usize| {
             let found = prompt_lookup(&tokens[..len], 4, 6, Occurrence::Latest);
-            assert_eq!(drafter.draft(6), found.map_or(&[][..], |found| found.draft), "length {len}");
+            assert_eq!(
+                drafter.draft(6),
+                found.map_or(&[][..], |found| found.draft),
+                "length {len}"
+            );
         };
         for (at, &token) in tokens.iter().enumerate() {
             drafter.push(token);

@@ -55,5 +55,8 @@ pub fn diversified(temperature: f64, slot: usize, strength: f64) -> f64 {
 #[must_use]
 pub fn cooled(temperature: f64, top_p: f64, retry: u32) -> (f64, f64) {
     let r = f64::from(retry);
-    (COLDEST.max(temperature - TEMPERATURE_STEP * r), NARROWEST.max(top_p - TOP_P_STEP * r))
+    (
+        COLDEST.max(temperature - TEMPERATURE_STEP * r),
+        NARROWEST.max(top_p - TOP_P_STEP * r),
+    )
 }

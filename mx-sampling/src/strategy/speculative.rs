@@ -86,9 +86,11 @@ pub fn acceptance_rate(p: &[f64], q: &[f64]) -> f64 {
 #[must_use]
 pub fn residual(p: &[f64], q: DraftLaw<'_>, token: u32) -> Vec<f64> {
     let mut rest: Vec<f64> = match q {
-        DraftLaw::Drawn(q) => {
-            p.iter().enumerate().map(|(i, p)| (p - q.get(i).copied().unwrap_or(0.0)).max(0.0)).collect()
-        }
+        DraftLaw::Drawn(q) => p
+            .iter()
+            .enumerate()
+            .map(|(i, p)| (p - q.get(i).copied().unwrap_or(0.0)).max(0.0))
+            .collect(),
         DraftLaw::Certain => {
             let mut rest = p.to_vec();
             if let Some(slot) = rest.get_mut(token as usize) {
@@ -117,7 +119,11 @@ pub fn verify<P: AsRef<[f64]>>(
     mut uniform: impl FnMut() -> f64,
 ) -> Result<Verified, SamplingError> {
     if target.len() != drafts.len() + 1 {
-        return Err(SamplingError::Length { name: "target", given: target.len(), wanted: drafts.len() + 1 });
+        return Err(SamplingError::Length {
+            name: "target",
+            given: target.len(),
+            wanted: drafts.len() + 1,
+        });
     }
     for (accepted, (p, draft)) in target.iter().zip(drafts).enumerate() {
         let p = p.as_ref();
@@ -127,11 +133,19 @@ pub fn verify<P: AsRef<[f64]>>(
         }
         let law = residual(p, draft.law, draft.token);
         let token = draw(&law, uniform())?;
-        return Ok(Verified { accepted, token, law });
+        return Ok(Verified {
+            accepted,
+            token,
+            law,
+        });
     }
     let law = target[drafts.len()].as_ref().to_vec();
     let token = draw(&law, uniform())?;
-    Ok(Verified { accepted: drafts.len(), token, law })
+    Ok(Verified {
+        accepted: drafts.len(),
+        token,
+        law,
+    })
 }
 
 /// Verifies drafts at temperature 0: accepted while they equal the argmax of the target.
@@ -144,9 +158,17 @@ pub fn verify<P: AsRef<[f64]>>(
 /// [`SamplingError::Length`] unless there is one argmax more than drafts.
 pub fn verify_greedy(argmax: &[u32], drafts: &[u32]) -> Result<(usize, u32), SamplingError> {
     if argmax.len() != drafts.len() + 1 {
-        return Err(SamplingError::Length { name: "argmax", given: argmax.len(), wanted: drafts.len() + 1 });
+        return Err(SamplingError::Length {
+            name: "argmax",
+            given: argmax.len(),
+            wanted: drafts.len() + 1,
+        });
     }
-    let accepted = argmax.iter().zip(drafts).take_while(|(target, draft)| target == draft).count();
+    let accepted = argmax
+        .iter()
+        .zip(drafts)
+        .take_while(|(target, draft)| target == draft)
+        .count();
     Ok((accepted, argmax[accepted]))
 }
 
@@ -190,7 +212,11 @@ pub fn verify_candidates(
     check_law("p", p)?;
     check_law("q", q)?;
     if p.len() != q.len() {
-        return Err(SamplingError::Length { name: "q", given: q.len(), wanted: p.len() });
+        return Err(SamplingError::Length {
+            name: "q",
+            given: q.len(),
+            wanted: p.len(),
+        });
     }
     let mut target = p.to_vec();
     let mut draft = q.to_vec();
@@ -202,7 +228,12 @@ pub fn verify_candidates(
         let accept = accept_probability(&target, law, token);
         accept_probabilities.push(accept);
         if uniform() < accept {
-            return Ok(Chosen { accepted: Some(index), token, accept_probabilities, residual: target });
+            return Ok(Chosen {
+                accepted: Some(index),
+                token,
+                accept_probabilities,
+                residual: target,
+            });
         }
         target = residual(&target, law, token);
         if replacement == Replacement::Without {
@@ -213,7 +244,12 @@ pub fn verify_candidates(
         }
     }
     let token = draw(&target, uniform())?;
-    Ok(Chosen { accepted: None, token, accept_probabilities, residual: target })
+    Ok(Chosen {
+        accepted: None,
+        token,
+        accept_probabilities,
+        residual: target,
+    })
 }
 
 /// The chance that one of `n` independent candidates is accepted.
@@ -266,7 +302,12 @@ pub fn verify_tree<'t, 'n>(
 ) -> Result<VerifiedPath, SamplingError> {
     for (index, node) in nodes.iter().enumerate() {
         let parent = node.parent.map_or(-1.0, |parent| parent as f64);
-        SamplingError::check(parent < index as f64, "parent", parent, "an index before the node")?;
+        SamplingError::check(
+            parent < index as f64,
+            "parent",
+            parent,
+            "an index before the node",
+        )?;
     }
     let mut path = Vec::new();
     let mut at = None;
@@ -276,7 +317,11 @@ pub fn verify_tree<'t, 'n>(
         normalise(&mut law);
         let mut tried: Vec<u32> = Vec::new();
         let mut accepted = None;
-        for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.parent == at) {
+        for (index, node) in nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.parent == at)
+        {
             let without: Vec<f64>;
             let draft = match (node.law, replacement) {
                 (DraftLaw::Drawn(q), Replacement::Without) if !tried.is_empty() => {
@@ -297,7 +342,12 @@ pub fn verify_tree<'t, 'n>(
                 path.push(index);
                 at = Some(index);
             }
-            None => return Ok(VerifiedPath { path, token: draw(&law, uniform())? }),
+            None => {
+                return Ok(VerifiedPath {
+                    path,
+                    token: draw(&law, uniform())?,
+                });
+            }
         }
     }
 }

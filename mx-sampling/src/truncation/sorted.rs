@@ -15,7 +15,9 @@ impl Row<'_> {
         let n = self.sort_top(TOP_H_TOKENS);
         let (max, inv_t) = (f64::from(self.max), 1.0 / self.t);
         let weights: [f64; TOP_H_TOKENS] = std::array::from_fn(|i| {
-            self.s.keys.get(i).map_or(0.0, |&key| math::exp((f64::from(key_value(key)) - max) * inv_t))
+            self.s.keys.get(i).map_or(0.0, |&key| {
+                math::exp((f64::from(key_value(key)) - max) * inv_t)
+            })
         });
         let z: f64 = weights.iter().sum();
         let term = |weight: f64| {
@@ -52,10 +54,16 @@ impl Row<'_> {
         // The bins are free here and hold the weights of the sorted tokens.
         let mut weights = std::mem::take(&mut self.s.bins);
         weights.clear();
-        weights.extend(self.s.keys.iter().map(|&key| math::exp((f64::from(key_value(key)) - max) * inv_t)));
+        weights.extend(
+            self.s
+                .keys
+                .iter()
+                .map(|&key| math::exp((f64::from(key_value(key)) - max) * inv_t)),
+        );
         weights.resize(padded, 0.0);
         let total: f64 = weights.iter().sum();
-        let second = |i: usize| ((weights[i] - 2.0 * weights[i + 1] + weights[i + 2]) / total).abs();
+        let second =
+            |i: usize| ((weights[i] - 2.0 * weights[i + 1] + weights[i + 2]) / total).abs();
         let sum: f64 = (0..padded - 2).map(second).sum();
         let mut cumulative = 0.0;
         let mut kept = live;

@@ -47,9 +47,22 @@ impl Xtc {
 
     /// Checks the parameters.
     pub(crate) fn check(&self) -> Result<(), SamplingError> {
-        let Self { threshold, probability } = *self;
-        SamplingError::check(threshold > 0.0 && threshold <= 0.5, "xtc_threshold", threshold, "in (0, 0.5]")?;
-        SamplingError::check((0.0..=1.0).contains(&probability), "xtc_probability", probability, "in [0, 1]")
+        let Self {
+            threshold,
+            probability,
+        } = *self;
+        SamplingError::check(
+            threshold > 0.0 && threshold <= 0.5,
+            "xtc_threshold",
+            threshold,
+            "in (0, 0.5]",
+        )?;
+        SamplingError::check(
+            (0.0..=1.0).contains(&probability),
+            "xtc_probability",
+            probability,
+            "in [0, 1]",
+        )
     }
 }
 

@@ -9,22 +9,22 @@ mod strategies;
 
 use serde_json::Value;
 
-pub use read::Problem;
+pub(crate) use read::Problem;
 
 /// What one line came to.
 #[derive(Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// The line's `kind`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The line's `id`.
-    pub id: String,
+    pub(crate) id: String,
     /// Whether it passed.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 /// How a case ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// As expected.
     Passed,
     /// Not as expected, and how.
@@ -37,12 +37,16 @@ pub enum Outcome {
 const MARGIN: f64 = 1e-5;
 
 /// Runs one line.
-pub fn run_line(line: &str) -> Case {
+pub(crate) fn run_line(line: &str) -> Case {
     let value: Value = match serde_json::from_str(line) {
         Ok(value) => value,
         Err(error) => {
             let outcome = Outcome::Failed(format!("not JSON: {error}"));
-            return Case { kind: "unreadable".into(), id: String::new(), outcome };
+            return Case {
+                kind: "unreadable".into(),
+                id: String::new(),
+                outcome,
+            };
         }
     };
     let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
@@ -51,7 +55,9 @@ pub fn run_line(line: &str) -> Case {
         Ok(()) => Outcome::Passed,
         Err(Problem::Unsupported(reason)) => Outcome::Skipped(reason),
         Err(Problem::Failed(reason)) => match value["margin"].as_f64() {
-            Some(margin) if margin < MARGIN => Outcome::Skipped(format!("margin {margin:e}: {reason}")),
+            Some(margin) if margin < MARGIN => {
+                Outcome::Skipped(format!("margin {margin:e}: {reason}"))
+            }
             _ => Outcome::Failed(reason),
         },
     };

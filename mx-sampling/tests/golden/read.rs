@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Why a case did not pass.
 #[derive(Debug)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// A result differs.
     Failed(String),
     /// The kind is not known here.
@@ -20,7 +20,7 @@ impl<E: std::error::Error> From<E> for Problem {
 }
 
 /// A failure with this text.
-pub fn fail<T>(text: impl Display) -> Result<T, Problem> {
+pub(crate) fn fail<T>(text: impl Display) -> Result<T, Problem> {
     Err(Problem::Failed(text.to_string()))
 }
 
@@ -28,12 +28,22 @@ pub fn fail<T>(text: impl Display) -> Result<T, Problem> {
 const RELATIVE: f64 = 2e-5;
 
 /// Fails unless the two are equal.
-pub fn equal<T: PartialEq + Debug>(what: &str, got: &T, wanted: &T) -> Result<(), Problem> {
-    if got == wanted { Ok(()) } else { fail(format!("{what}: got {got:?}, wanted {wanted:?}")) }
+pub(crate) fn equal<T: PartialEq + Debug>(what: &str, got: &T, wanted: &T) -> Result<(), Problem> {
+    if got == wanted {
+        Ok(())
+    } else {
+        fail(format!("{what}: got {got:?}, wanted {wanted:?}"))
+    }
 }
 
 /// Fails unless `got` is within `relative·|wanted| + absolute`.
-pub fn near(what: &str, got: f64, wanted: f64, relative: f64, absolute: f64) -> Result<(), Problem> {
+pub(crate) fn near(
+    what: &str,
+    got: f64,
+    wanted: f64,
+    relative: f64,
+    absolute: f64,
+) -> Result<(), Problem> {
     if got == wanted || (got - wanted).abs() <= relative * wanted.abs() + absolute {
         Ok(())
     } else {
@@ -42,69 +52,89 @@ pub fn near(what: &str, got: f64, wanted: f64, relative: f64, absolute: f64) -> 
 }
 
 /// Fails unless the probability is within the tolerance of the format for `f32` code.
-pub fn near_f32(what: &str, got: f64, wanted: f64) -> Result<(), Problem> {
+pub(crate) fn near_f32(what: &str, got: f64, wanted: f64) -> Result<(), Problem> {
     near(what, got, wanted, RELATIVE, 1e-9)
 }
 
 /// Fails unless the numbers are within the tolerance of the format for `f64` code.
-pub fn near_f64(what: &str, got: f64, wanted: f64) -> Result<(), Problem> {
+pub(crate) fn near_f64(what: &str, got: f64, wanted: f64) -> Result<(), Problem> {
     near(what, got, wanted, 1e-9, 1e-12)
 }
 
 /// [`near_f64`] on two lists.
-pub fn all_near_f64(what: &str, got: &[f64], wanted: &[f64]) -> Result<(), Problem> {
+pub(crate) fn all_near_f64(what: &str, got: &[f64], wanted: &[f64]) -> Result<(), Problem> {
     equal(&format!("length of {what}"), &got.len(), &wanted.len())?;
-    got.iter().zip(wanted).enumerate().try_for_each(|(i, (g, w))| near_f64(&format!("{what}[{i}]"), *g, *w))
+    got.iter()
+        .zip(wanted)
+        .enumerate()
+        .try_for_each(|(i, (g, w))| near_f64(&format!("{what}[{i}]"), *g, *w))
 }
 
 /// A number, with `null` as −inf and the strings `nan` and `+inf`.
-pub fn number(value: &Value) -> Result<f64, Problem> {
+pub(crate) fn number(value: &Value) -> Result<f64, Problem> {
     match value {
         Value::Null => Ok(f64::NEG_INFINITY),
         Value::String(name) if name == "nan" => Ok(f64::NAN),
         Value::String(name) if name == "+inf" => Ok(f64::INFINITY),
-        other => other.as_f64().map_or_else(|| fail(format!("not a number: {other}")), Ok),
+        other => other
+            .as_f64()
+            .map_or_else(|| fail(format!("not a number: {other}")), Ok),
     }
 }
 
 /// A whole number.
-pub fn whole(value: &Value) -> Result<usize, Problem> {
-    value.as_u64().map_or_else(|| fail(format!("not a whole number: {value}")), |n| Ok(n as usize))
+pub(crate) fn whole(value: &Value) -> Result<usize, Problem> {
+    value.as_u64().map_or_else(
+        || fail(format!("not a whole number: {value}")),
+        |n| Ok(n as usize),
+    )
 }
 
 /// A text.
-pub fn text(value: &Value) -> Result<&str, Problem> {
-    value.as_str().map_or_else(|| fail(format!("not a text: {value}")), Ok)
+pub(crate) fn text(value: &Value) -> Result<&str, Problem> {
+    value
+        .as_str()
+        .map_or_else(|| fail(format!("not a text: {value}")), Ok)
 }
 
 /// A list.
-pub fn list(value: &Value) -> Result<&[Value], Problem> {
-    value.as_array().map_or_else(|| fail(format!("not a list: {value}")), |list| Ok(&list[..]))
+pub(crate) fn list(value: &Value) -> Result<&[Value], Problem> {
+    value.as_array().map_or_else(
+        || fail(format!("not a list: {value}")),
+        |list| Ok(&list[..]),
+    )
 }
 
 /// A list of numbers.
-pub fn numbers(value: &Value) -> Result<Vec<f64>, Problem> {
+pub(crate) fn numbers(value: &Value) -> Result<Vec<f64>, Problem> {
     list(value)?.iter().map(number).collect()
 }
 
 /// A list of lists of numbers.
-pub fn rows_of_numbers(value: &Value) -> Result<Vec<Vec<f64>>, Problem> {
+pub(crate) fn rows_of_numbers(value: &Value) -> Result<Vec<Vec<f64>>, Problem> {
     list(value)?.iter().map(numbers).collect()
 }
 
 /// A list of numbers in single precision.
-pub fn floats(value: &Value) -> Result<Vec<f32>, Problem> {
+pub(crate) fn floats(value: &Value) -> Result<Vec<f32>, Problem> {
     Ok(numbers(value)?.into_iter().map(|x| x as f32).collect())
 }
 
 /// A list of token ids.
-pub fn ids(value: &Value) -> Result<Vec<u32>, Problem> {
-    list(value)?.iter().map(|id| whole(id).map(|id| id as u32)).collect()
+pub(crate) fn ids(value: &Value) -> Result<Vec<u32>, Problem> {
+    list(value)?
+        .iter()
+        .map(|id| whole(id).map(|id| id as u32))
+        .collect()
 }
 
 /// The logits of a case: listed, or made by its generator.
-pub fn logits(case: &Value) -> Result<Vec<f32>, Problem> {
-    if case["gen"].is_null() { floats(&case["logits"]) } else { generated(&case["gen"]) }
+pub(crate) fn logits(case: &Value) -> Result<Vec<f32>, Problem> {
+    if case["gen"].is_null() {
+        floats(&case["logits"])
+    } else {
+        generated(&case["gen"])
+    }
 }
 
 /// The generator `sum4u16`: one SplitMix64 word per id, the sum of its four 16-bit parts, scaled.

@@ -1,8 +1,8 @@
 //! Whole GGUF models: logits, greedy runs, tokenizer, and the golden of the checkpoint they were made from.
 
-use super::Tally;
 use super::compare::{Tolerance, argmax, count, ids, number, same_tokens};
 use super::tiny_model::{check_engine, folder_name, read_json};
+use super::{Tally, tokenizer};
 use anyhow::Context;
 use base64::Engine as _;
 use mx_runtime::config::ConfigError;
@@ -11,6 +11,7 @@ use mx_runtime::engine::{Engine, Want};
 use mx_runtime::error::LoadError;
 use mx_runtime::files::ModelFiles;
 use mx_runtime::session::{Cancel, Session};
+use mx_runtime::tokenizer::{Specials, Tokenizer};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(super) fn run(folder: &Path, device: DeviceId) -> anyhow::Result<Vec<Tally>>
     let name = folder_name(folder);
     let golden = read_json(&folder.join("golden.json"))?;
     let path = folder.join("model.gguf");
+    check_tokenizer(&path, &golden, &name, &mut tally)?;
     let files = match ModelFiles::open(&path) {
         Ok(files) => files,
         Err(LoadError::Config(ConfigError::Architecture { given, .. })) => {
@@ -44,6 +46,32 @@ pub(super) fn run(folder: &Path, device: DeviceId) -> anyhow::Result<Vec<Tally>>
         }
     }
     Ok(vec![tally])
+}
+
+/// The tokenizer rebuilt from the metadata; it does not depend on the architecture.
+fn check_tokenizer(
+    path: &Path,
+    golden: &Value,
+    name: &str,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let Some(cases) = golden["tokenizer"].get("cases").and_then(Value::as_array) else {
+        return Ok(());
+    };
+    let loaded = tokenizer::load(path);
+    for case in cases {
+        let text = case["text"].as_str().context("a case without text")?;
+        let expected = ids(&case["ids"])?;
+        let result = match &loaded {
+            Ok(tokenizer) => tokenizer
+                .encode(text, Specials::AsText)
+                .map_err(|e| e.to_string())
+                .and_then(|ids| same_tokens(&ids, &expected)),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        tally.check(&format!("{name}/tokens of {text:?}"), result);
+    }
+    Ok(())
 }
 
 fn check_logits(

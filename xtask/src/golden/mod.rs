@@ -4,16 +4,22 @@
 //! reports `kind: N passed, N failed, N skipped`; what is not built yet is skipped with its reason.
 
 mod compare;
+mod gguf_hostile;
 mod gguf_model;
+mod quant_blocks;
+mod safetensors_hostile;
 mod smollm2;
 mod tally;
 mod tiny_model;
+mod tiny_tokenizer;
+mod tokenizer;
 mod walk;
 
 pub use tally::Tally;
 pub use walk::{Found, find};
 
 use mx_runtime::device::DeviceId;
+use mx_runtime::source::{self, ModelRef, NoProgress, Store};
 use std::path::{Path, PathBuf};
 
 /// What the goldens run on.
@@ -35,6 +41,24 @@ pub struct Models {
 }
 
 impl Models {
+    /// The models that are on this machine; nothing is fetched.
+    pub fn on_this_machine() -> Self {
+        let env = |name: &str| std::env::var(name).ok();
+        let find = |name: &str| {
+            let store = Store::new(mx::home::models_dir(&env)?);
+            let mut options = source::Options::from_env(&env);
+            options.offline = true;
+            let reference = ModelRef::parse(name).ok()?;
+            source::resolve(&reference, &store, &options, &mut NoProgress)
+                .ok()
+                .map(|m| m.path)
+        };
+        Models {
+            smollm2: find("smollm2"),
+            gemma3: find("gemma3-270m"),
+        }
+    }
+
     /// The default model's GGUF file.
     pub fn smollm2(&self) -> Option<&Path> {
         self.smollm2.as_deref()
@@ -115,10 +139,15 @@ fn one(found: &Found, options: &Options) -> anyhow::Result<Vec<Tally>> {
         Ok(vec![tally])
     };
     match &found.kind {
+        Kind::Sampling => skip("later"),
         Kind::TinyModel => tiny_model::run(folder, options.device),
         Kind::GgufModel => gguf_model::run(folder, options.device),
         Kind::Smollm2 => smollm2::run(path, options.device, &options.models),
-        _ => skip("later"),
+        Kind::Tokenizer => tokenizer::run(path, &options.models),
+        Kind::TinyTokenizer => Ok(vec![tiny_tokenizer::run(folder)?]),
+        Kind::QuantBlocks => Ok(vec![quant_blocks::run(path)?]),
+        Kind::GgufHostile => Ok(vec![gguf_hostile::run(folder)?]),
+        Kind::SafetensorsHostile => Ok(vec![safetensors_hostile::run(folder)?]),
         Kind::Extraction => skip("vector extraction is not built yet"),
         Kind::SteeringFormats => skip("steering vector files are not built yet"),
         Kind::Unknown(format) => skip(&format!("format {format:?} is not known here")),

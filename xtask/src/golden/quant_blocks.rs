@@ -39,7 +39,7 @@ struct Row {
 ///
 /// # Errors
 /// A file that is not of this format.
-pub fn run(path: &Path) -> anyhow::Result<Tally> {
+pub(super) fn run(path: &Path) -> anyhow::Result<Tally> {
     let text = std::fs::read(path).with_context(|| path.display().to_string())?;
     let file: File = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
     ensure!(

@@ -35,7 +35,7 @@ enum Expect {
 ///
 /// # Errors
 /// An index that is missing or not of this format.
-pub fn run(path: &Path) -> anyhow::Result<Tally> {
+pub(super) fn run(path: &Path) -> anyhow::Result<Tally> {
     let index_path = path.join("index.json");
     let text = std::fs::read(&index_path).with_context(|| index_path.display().to_string())?;
     let index: Index =

@@ -23,27 +23,44 @@ Ctrl-C stops an answer, arrow keys walk through earlier lines.";
 pub(crate) fn run(flags: &ChatFlags) -> anyhow::Result<u8> {
     let interrupt = Interrupt::install()?;
     let client = load::client(&flags.model, &interrupt)?;
-    let mut chat = Chat { client, flags, interrupt, turns: Vec::new(), session: None, system: flags.sampling.system.clone() };
+    let mut chat = Chat {
+        client,
+        flags,
+        interrupt,
+        turns: Vec::new(),
+        session: None,
+        system: flags.sampling.system.clone(),
+    };
     let mut lines = Lines::new()?;
     if lines.is_terminal() && !flags.model.quiet {
         terminal::note("/help lists the commands, Ctrl-D leaves");
     }
     while let Some(line) = lines.next()? {
         let line = line.trim();
-        match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
+        match line
+            .split_once(' ')
+            .map_or((line, ""), |(word, rest)| (word, rest.trim()))
+        {
             ("", _) => {}
             ("/help", _) => terminal::note(HELP),
             ("/exit" | "/quit", _) => break,
             ("/reset", _) => chat.reset(),
             ("/system", "") => {
-                terminal::note(chat.system.as_deref().map_or_else(|| "(none)".into(), terminal::printable));
+                terminal::note(
+                    chat.system
+                        .as_deref()
+                        .map_or_else(|| "(none)".into(), terminal::printable),
+                );
             }
             ("/system", text) => {
                 chat.system = Some(text.to_owned());
                 chat.reset();
             }
             (word, _) if word.starts_with('/') => {
-                terminal::warn(format_args!("{} is no command; /help lists them", terminal::printable(word)));
+                terminal::warn(format_args!(
+                    "{} is no command; /help lists them",
+                    terminal::printable(word)
+                ));
             }
             _ => chat.answer(line)?,
         }
@@ -70,8 +87,10 @@ impl Chat<'_> {
     /// One turn. A request that is refused leaves the conversation as it was.
     fn answer(&mut self, line: &str) -> anyhow::Result<()> {
         self.turns.push(Message::new("user", line));
-        let mut request =
-            load::apply(&self.flags.sampling, GenerateRequest::new(self.turns.clone()));
+        let mut request = load::apply(
+            &self.flags.sampling,
+            GenerateRequest::new(self.turns.clone()),
+        );
         request.system.clone_from(&self.system);
         request.max_tokens.get_or_insert(MAX_TOKENS);
         let cancel = self.interrupt.renew();
@@ -97,12 +116,17 @@ impl Chat<'_> {
         self.session = Some(session);
         terminal::data("\n")?;
         if !self.flags.model.quiet {
-            generation.warnings.iter().for_each(|warning| terminal::warn(&warning.message));
+            generation
+                .warnings
+                .iter()
+                .for_each(|warning| terminal::warn(&warning.message));
             match generation.finish_reason {
                 FinishReason::Cancelled => terminal::note("(stopped)"),
                 FinishReason::Length => {
                     let count = generation.usage.completion_tokens;
-                    terminal::note(format_args!("(stopped after {count} tokens; --max-tokens allows more)"));
+                    terminal::note(format_args!(
+                        "(stopped after {count} tokens; --max-tokens allows more)"
+                    ));
                 }
                 _ => {}
             }
@@ -114,7 +138,10 @@ impl Chat<'_> {
 
 /// Lines of the user: edited and remembered on a terminal, plain from a pipe.
 enum Lines {
-    Terminal { editor: Box<DefaultEditor>, history: Option<std::path::PathBuf> },
+    Terminal {
+        editor: Box<DefaultEditor>,
+        history: Option<std::path::PathBuf>,
+    },
     Pipe(std::io::Lines<std::io::StdinLock<'static>>),
 }
 
@@ -129,7 +156,10 @@ impl Lines {
             // Absent before the first chat; an unreadable one is no reason not to talk.
             let _ = editor.load_history(file);
         }
-        Ok(Lines::Terminal { editor: Box::new(editor), history })
+        Ok(Lines::Terminal {
+            editor: Box::new(editor),
+            history,
+        })
     }
 
     fn is_terminal(&self) -> bool {
@@ -155,7 +185,11 @@ impl Lines {
     }
 
     fn save(&mut self) {
-        if let Lines::Terminal { editor, history: Some(file) } = self {
+        if let Lines::Terminal {
+            editor,
+            history: Some(file),
+        } = self
+        {
             let folder = file.parent().map(std::fs::create_dir_all);
             if let Err(error) = editor.save_history(file) {
                 terminal::warn(format_args!("the history could not be saved: {error}"));

@@ -1,7 +1,7 @@
 //! `mx doctor` and `mx devices`.
 
-use crate::load::{self, Bar};
 use crate::interrupt::Interrupt;
+use crate::load::{self, Bar};
 use crate::models::state;
 use crate::terminal;
 use mx::runtime::device::DeviceId;
@@ -13,13 +13,21 @@ pub(crate) fn devices(json: bool) -> anyhow::Result<u8> {
         terminal::data(&(serde_json::to_string_pretty(&devices)? + "\n"))?;
         return Ok(0);
     }
-    let mut rows = vec![vec!["DEVICE".to_owned(), "STATE".to_owned(), "WHAT".to_owned()]];
+    let mut rows = vec![vec![
+        "DEVICE".to_owned(),
+        "STATE".to_owned(),
+        "WHAT".to_owned(),
+    ]];
     for device in devices {
         let state = match device.state {
             Ok(()) => "ready".to_owned(),
             Err(reason) => reason,
         };
-        rows.push(vec![device.id.to_string(), state, device.description.to_owned()]);
+        rows.push(vec![
+            device.id.to_string(),
+            state,
+            device.description.to_owned(),
+        ]);
     }
     terminal::data(&terminal::table(&rows))?;
     Ok(0)
@@ -30,7 +38,15 @@ pub(crate) fn run() -> anyhow::Result<u8> {
     let interrupt = Interrupt::install()?;
     let mut problems = 0;
     let say = |name: &str, text: String| terminal::data(&format!("{name:<14} {text}\n"));
-    say("mx", format!("{} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH))?;
+    say(
+        "mx",
+        format!(
+            "{} on {} {}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        ),
+    )?;
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     say("processors", threads.to_string())?;
     for device in DeviceId::list() {
@@ -42,7 +58,10 @@ pub(crate) fn run() -> anyhow::Result<u8> {
     say("models in", store.root().display().to_string())?;
     let stored = store.list().map_err(mx::Error::from)?;
     if stored.is_empty() {
-        say("model", "none yet; `mx pull` fetches one, `mx generate` the default one".to_owned())?;
+        say(
+            "model",
+            "none yet; `mx pull` fetches one, `mx generate` the default one".to_owned(),
+        )?;
     }
     for model in stored {
         let mut bar = Bar::new(interrupt.clone());
@@ -61,10 +80,16 @@ pub(crate) fn run() -> anyhow::Result<u8> {
             }
         };
         let name = terminal::printable(&model.name);
-        say("model", format!("{name}, {}: {verdict}", terminal::bytes(model.bytes)))?;
+        say(
+            "model",
+            format!("{name}, {}: {verdict}", terminal::bytes(model.bytes)),
+        )?;
     }
     let options = source::Options::from_env(&load::env);
-    let switched_off = [(options.offline, "MX_OFFLINE"), (options.hub_offline, "HF_HUB_OFFLINE")];
+    let switched_off = [
+        (options.offline, "MX_OFFLINE"),
+        (options.hub_offline, "HF_HUB_OFFLINE"),
+    ];
     match switched_off.iter().find(|(off, _)| *off) {
         Some((_, switch)) => say("hub", format!("not asked ({switch} is set)"))?,
         None => say("hub", options.hub_endpoint.clone())?,
@@ -79,7 +104,10 @@ pub(crate) fn run() -> anyhow::Result<u8> {
     };
     say("packages", packages.to_owned())?;
     if problems > 0 {
-        say("result", format!("{problems} problem{}", if problems == 1 { "" } else { "s" }))?;
+        say(
+            "result",
+            format!("{problems} problem{}", if problems == 1 { "" } else { "s" }),
+        )?;
         return Ok(crate::FAILURE);
     }
     say("result", "no problems found".to_owned())?;

@@ -165,7 +165,9 @@ fn overflow(text: &str) -> Result<Overflow, String> {
 }
 
 fn after_help() -> String {
-    let mut text = "Exit codes:\n    0  success, or the reader of a pipe went away\n    1  other failures\n".to_owned();
+    let mut text =
+        "Exit codes:\n    0  success, or the reader of a pipe went away\n    1  other failures\n"
+            .to_owned();
     for kind in mx::ErrorKind::ALL {
         text += &format!("  {:>3}  {}\n", kind.exit_code(), kind.meaning());
     }
@@ -186,7 +188,12 @@ mod tests {
         command.clone().debug_assert();
         for sub in command.get_subcommands() {
             for argument in sub.get_arguments() {
-                assert!(argument.get_help().is_some(), "{} {}", sub.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    sub.get_name(),
+                    argument.get_id()
+                );
             }
         }
     }

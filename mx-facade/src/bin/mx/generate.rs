@@ -34,10 +34,15 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
         terminal::data("\n")?;
     }
     if !flags.model.quiet {
-        generation.warnings.iter().for_each(|warning| terminal::warn(&warning.message));
+        generation
+            .warnings
+            .iter()
+            .for_each(|warning| terminal::warn(&warning.message));
         if generation.finish_reason == FinishReason::Length {
             let count = generation.usage.completion_tokens;
-            terminal::note(format_args!("(stopped after {count} tokens; --max-tokens allows more)"));
+            terminal::note(format_args!(
+                "(stopped after {count} tokens; --max-tokens allows more)"
+            ));
         }
     }
     Ok(match generation.finish_reason {
@@ -58,7 +63,10 @@ pub(crate) fn text_or_stdin(typed: Option<&str>, what: &str) -> anyhow::Result<S
         .into()),
         _ => {
             let mut bytes = Vec::new();
-            stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
+            stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .context("cannot read stdin")?;
             utf8(bytes, "stdin")
         }
     }

@@ -30,13 +30,19 @@ impl Interrupt {
 
     /// The flag that the next Ctrl-C sets.
     pub(crate) fn current(&self) -> Cancel {
-        self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
     }
 
     /// A fresh flag for new work.
     pub(crate) fn renew(&self) -> Cancel {
         let fresh = Cancel::new();
-        *self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = fresh.clone();
+        *self
+            .current
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = fresh.clone();
         fresh
     }
 }

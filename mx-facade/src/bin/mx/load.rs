@@ -4,9 +4,11 @@ use crate::flags::{ModelFlags, SamplingFlags};
 use crate::interrupt::Interrupt;
 use crate::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use mx::runtime::model::{LoadOptions, Model};
 use mx::runtime::source::{self, ModelRef, Progress, ResolvedModel, SourceKind, Store};
-use mx::{Client, ExecutionMode, GenerateRequest};
+use mx::{Client, GenerateRequest};
 use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
 
 /// An environment variable.
 pub(crate) fn env(name: &str) -> Option<String> {
@@ -15,15 +17,21 @@ pub(crate) fn env(name: &str) -> Option<String> {
 
 /// The folder of installed models.
 pub(crate) fn store() -> anyhow::Result<Store> {
-    let dir = mx::home::models_dir(&env)
-        .ok_or_else(|| anyhow::anyhow!("there is no home folder; set MX_HOME to a folder for models"))?;
+    let dir = mx::home::models_dir(&env).ok_or_else(|| {
+        anyhow::anyhow!("there is no home folder; set MX_HOME to a folder for models")
+    })?;
     Ok(Store::new(dir))
 }
 
-/// Finds a model by what was typed, fetching it if need be.
-pub(crate) fn resolve(model: &str, interrupt: &Interrupt) -> anyhow::Result<ResolvedModel> {
+/// Finds a model by what was typed, fetching it if need be. `refresh` asks the hub for a newer state of it.
+pub(crate) fn resolve(
+    model: &str,
+    refresh: bool,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ResolvedModel> {
     let reference = ModelRef::parse(model).map_err(mx::Error::from)?;
-    let options = source::Options::from_env(&env);
+    let mut options = source::Options::from_env(&env);
+    options.refresh = refresh;
     let mut progress = Bar::new(interrupt.clone());
     let resolved = source::resolve(&reference, &store()?, &options, &mut progress);
     Ok(resolved.map_err(mx::Error::from)?)
@@ -31,19 +39,19 @@ pub(crate) fn resolve(model: &str, interrupt: &Interrupt) -> anyhow::Result<Reso
 
 /// A client with its model loaded; says on stderr which route it takes.
 pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Result<Client> {
-    let mut client = Client::builder()
-        .from_env(&env)
-        .mode(ExecutionMode::Local)
-        .model(&flags.model)
-        .device(flags.device)
-        .build();
-    client.load_with(&mut Bar::new(interrupt.clone()))?;
-    if let Some(model) = client.model().filter(|_| !flags.quiet) {
+    let resolved = resolve(&flags.model, false, interrupt)?;
+    let options = LoadOptions::on(flags.device);
+    let model = Model::load(&resolved.path, &options).map_err(mx::Error::from)?;
+    let model = Arc::new(model.named(resolved.name));
+    if !flags.quiet {
         let info = model.engine().info();
         let name = terminal::printable(model.name());
-        terminal::note(format_args!("local: {name} ({} engine on {})", info.engine, info.device));
+        terminal::note(format_args!(
+            "local: {name} ({} engine on {})",
+            info.engine, info.device
+        ));
     }
-    Ok(client)
+    Ok(Client::with_model(model))
 }
 
 /// Puts what was typed into a request.
@@ -71,7 +79,10 @@ pub(crate) struct Bar {
 
 impl Bar {
     pub(crate) fn new(interrupt: Interrupt) -> Self {
-        Bar { bar: None, interrupt }
+        Bar {
+            bar: None,
+            interrupt,
+        }
     }
 }
 
@@ -79,7 +90,12 @@ impl Progress for Bar {
     fn start(&mut self, what: &str, total: Option<u64>) {
         let what = terminal::printable(what);
         if !stderr().is_terminal() {
-            terminal::note(format_args!("{what}{}", total.map(|n| format!(" ({})", terminal::bytes(n))).unwrap_or_default()));
+            terminal::note(format_args!(
+                "{what}{}",
+                total
+                    .map(|n| format!(" ({})", terminal::bytes(n)))
+                    .unwrap_or_default()
+            ));
             return;
         }
         let template = match total {

@@ -48,7 +48,8 @@ fn main() -> ExitCode {
 
 /// The exit code of an error, by the table of the library.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(|cause| cause.downcast_ref::<mx::Error>()).map_or(FAILURE, |error| {
-        error.kind().exit_code()
-    })
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<mx::Error>())
+        .map_or(FAILURE, |error| error.kind().exit_code())
 }

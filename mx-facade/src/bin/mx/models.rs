@@ -7,7 +7,15 @@ use serde_json::json;
 
 pub(crate) fn pull(model: &str) -> anyhow::Result<u8> {
     let interrupt = Interrupt::install()?;
-    let resolved = load::resolve(model, &interrupt)?;
+    let resolved = load::resolve(model, true, &interrupt)?;
+    for tried in &resolved.tried {
+        let error = tried.error.to_string();
+        terminal::note(format_args!(
+            "{}: {}",
+            tried.source,
+            terminal::printable(&error)
+        ));
+    }
     terminal::note(format_args!(
         "{}: {}",
         terminal::printable(&resolved.name),
@@ -29,13 +37,17 @@ pub(crate) fn list(as_json: bool) -> anyhow::Result<u8> {
         let mut all: Vec<serde_json::Value> = Vec::new();
         for model in &stored {
             let (usable, problem) = state(&model.state);
-            all.push(json!({"name": model.name, "path": model.path, "bytes": model.bytes,
+            all.push(
+                json!({"name": model.name, "path": model.path, "bytes": model.bytes,
                 "sha256": model.sha256, "source": model.source, "installed": model.installed,
-                "usable": usable, "problem": problem}));
+                "usable": usable, "problem": problem}),
+            );
         }
         for model in &cached {
-            all.push(json!({"name": model.repo, "path": model.path, "bytes": model.bytes,
-                "source": "hub cache", "usable": true}));
+            all.push(
+                json!({"name": model.repo, "path": model.path, "bytes": model.bytes,
+                "source": "hub cache", "usable": true}),
+            );
         }
         terminal::data(&(serde_json::to_string_pretty(&all)? + "\n"))?;
         return Ok(0);
@@ -48,9 +60,17 @@ pub(crate) fn list(as_json: bool) -> anyhow::Result<u8> {
         ));
         return Ok(0);
     }
-    let mut rows = vec![vec!["NAME".to_owned(), "SIZE".to_owned(), "SOURCE".to_owned(), "PATH".to_owned()]];
+    let mut rows = vec![vec![
+        "NAME".to_owned(),
+        "SIZE".to_owned(),
+        "SOURCE".to_owned(),
+        "PATH".to_owned(),
+    ]];
     for model in &stored {
-        let note = state(&model.state).1.map(|problem| format!(" ({problem})")).unwrap_or_default();
+        let note = state(&model.state)
+            .1
+            .map(|problem| format!(" ({problem})"))
+            .unwrap_or_default();
         rows.push(vec![
             terminal::printable(&model.name),
             terminal::bytes(model.bytes),
@@ -72,26 +92,34 @@ pub(crate) fn list(as_json: bool) -> anyhow::Result<u8> {
 
 pub(crate) fn remove(model: &str) -> anyhow::Result<u8> {
     let store = load::store()?;
-    let name = source::known_model(model).map_or(model, |known| known.name);
-    match store.remove(name).map_err(mx::Error::from)? {
-        Some(removed) => {
-            terminal::note(format_args!(
-                "removed {}, {} freed",
-                terminal::printable(&removed.name),
-                terminal::bytes(removed.bytes)
-            ));
-            if let Some(kept) = removed.kept {
-                terminal::note(format_args!("its files in {} were left", kept.display()));
-            }
-            Ok(0)
-        }
-        None => Err(mx::Error::from(source::SourceError::UnknownName {
-            name: name.to_owned(),
+    let options = source::Options::from_env(&load::env);
+    let removed = match (model.contains('/'), &options.hub_cache) {
+        (false, _) => store.remove(model),
+        (true, Some(cache)) => source::remove_cached(cache, model),
+        (true, None) => Ok(None),
+    };
+    let Some(removed) = removed.map_err(mx::Error::from)? else {
+        return Err(mx::Error::from(source::SourceError::UnknownName {
+            name: model.to_owned(),
             known: Vec::new(),
-            installed: store.list().map_err(mx::Error::from)?.into_iter().map(|m| m.name).collect(),
+            installed: store
+                .list()
+                .map_err(mx::Error::from)?
+                .into_iter()
+                .map(|m| m.name)
+                .collect(),
         })
-        .into()),
+        .into());
+    };
+    let (name, freed) = (
+        terminal::printable(&removed.name),
+        terminal::bytes(removed.bytes),
+    );
+    terminal::note(format_args!("removed {name}, {freed} freed"));
+    if let Some(kept) = removed.kept {
+        terminal::note(format_args!("its files in {} were left", kept.display()));
     }
+    Ok(0)
 }
 
 /// Whether a stored model can be used, and what is wrong with it.

@@ -17,7 +17,11 @@ pub(crate) fn note(text: impl Display) {
 
 /// An error and its causes, on stderr.
 pub(crate) fn report(error: &anyhow::Error) {
-    let label = if colour() { "\x1b[1;31merror\x1b[0m" } else { "error" };
+    let label = if colour() {
+        "\x1b[1;31merror\x1b[0m"
+    } else {
+        "error"
+    };
     note(format_args!("{label}: {error}"));
     let mut said = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -31,7 +35,11 @@ pub(crate) fn report(error: &anyhow::Error) {
 
 /// A warning on stderr.
 pub(crate) fn warn(message: impl Display) {
-    let label = if colour() { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
+    let label = if colour() {
+        "\x1b[1;33mwarning\x1b[0m"
+    } else {
+        "warning"
+    };
     note(format_args!("{label}: {message}"));
 }
 
@@ -53,7 +61,10 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let spelled = c.is_control().then(|| c.escape_default().to_string());
-            spelled.unwrap_or_else(|| c.to_string()).chars().collect::<Vec<_>>()
+            spelled
+                .unwrap_or_else(|| c.to_string())
+                .chars()
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -67,20 +78,31 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }
 
 /// A table with columns of equal width.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|c| c.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:<width$}"))
+            .collect();
         text += cells.join("  ").trim_end();
         text.push('\n');
     }

@@ -10,7 +10,7 @@ use mx::runtime::tokenizer::Specials;
 pub(crate) fn run(flags: &TokenizeFlags) -> anyhow::Result<u8> {
     let text = generate::text_or_stdin(flags.text.as_deref(), "a text")?;
     let interrupt = Interrupt::install()?;
-    let resolved = load::resolve(&flags.model, &interrupt)?;
+    let resolved = load::resolve(&flags.model, false, &interrupt)?;
     let files = ModelFiles::open(&resolved.path).map_err(mx::Error::from)?;
     let parts = TextParts::read(&files).map_err(mx::Error::from)?;
     let tokenizer = parts.tokenizer.ok_or_else(|| mx::Error::Unsupported {
@@ -23,7 +23,11 @@ pub(crate) fn run(flags: &TokenizeFlags) -> anyhow::Result<u8> {
         terminal::data(&(text + "\n"))?;
         return Ok(0);
     }
-    let specials = if flags.specials { Specials::Parse } else { Specials::AsText };
+    let specials = if flags.specials {
+        Specials::Parse
+    } else {
+        Specials::AsText
+    };
     let ids = tokenizer.encode(&text, specials).map_err(mx::Error::from)?;
     if flags.ids {
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();

@@ -22,7 +22,7 @@ mod float;
 use std::ops::Range;
 
 use super::error::{CpuError, check_size};
-use super::kernels::{Kernels, LANES, Lane, Simd, Task};
+use super::kernels::{Kernels, LANES, Simd, Task};
 use super::kv::{KV_BLOCK, KvCache, KvFormat, Slab};
 use super::ops::{exp, exp2};
 use super::threads::TileMut;
@@ -61,9 +61,9 @@ pub struct QueryTile<'a> {
 /// Working memory of one thread.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
-    /// Scaled queries, `[rows][head_dim]`, as f32 or as pairs of integers.
+    /// Scaled queries, `[rows][head_dim]`, as f32 or rounded to integers.
     queries: Vec<f32>,
-    pairs: Vec<i32>,
+    rounded: Vec<i16>,
     /// Factor that undoes the rounding of the queries, by row.
     factors: Vec<f32>,
     /// `[rows][SPAN]`: scores, then weights.
@@ -271,6 +271,29 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// The data that is read after a block, to be asked for while the block is worked on: the next
+/// block's keys, the first values after the last keys, nothing after the last values.
+#[inline(always)]
+fn following<'a, E>(
+    data: &[&'a [E]; BLOCKS],
+    block: usize,
+    values: bool,
+    half: usize,
+) -> &'a [E] {
+    let (keys, first_values) = data[block + 1..]
+        .iter()
+        .find(|next| !next.is_empty())
+        .map_or((&[][..], &[][..]), |next| next.split_at(half));
+    if values {
+        return first_values;
+    }
+    if !keys.is_empty() {
+        return keys;
+    }
+    let first = data.iter().find(|first| !first.is_empty());
+    first.map_or(&[], |first| &first[half..])
+}
+
 enum Out<'a, 'o> {
     Whole(&'a mut TileMut<'o, f32>),
     Span(usize, &'a mut [f32]),
@@ -292,9 +315,9 @@ impl Task for Attend<'_, '_> {
         let len = record_len(plan.head_dim);
         scratch.scores.resize(rows * SPAN, 0.0);
         match plan.cache.shape().format {
-            KvFormat::F32 | KvFormat::F16 => float::prepare(plan, scratch),
-            KvFormat::Fixed16 => fixed::prepare::<i16>(plan, scratch),
-            KvFormat::Fixed8 => fixed::prepare::<i8>(plan, scratch),
+            KvFormat::F32 | KvFormat::F16 => float::prepare(s, plan, scratch),
+            KvFormat::Fixed16 => fixed::prepare::<S, i16>(s, plan, scratch),
+            KvFormat::Fixed8 => fixed::prepare::<S, i8>(s, plan, scratch),
         }
         let mut span_records = std::mem::take(&mut scratch.span);
         let mut total = std::mem::take(&mut scratch.total);
@@ -373,10 +396,16 @@ fn soften<S: Simd>(
             s.store(soft_cap(s, s.load(lane), cap), lane);
         }
     }
-    mask(lanes, first, own);
-    let mut peak = s.splat(f32::NEG_INFINITY);
-    for lane in lanes.iter() {
-        peak = s.max(peak, s.load(lane));
+    let outside = s.splat(f32::NEG_INFINITY);
+    let mut peak = outside;
+    for (index, lane) in lanes.iter_mut().enumerate() {
+        let mut score = s.load(lane);
+        let (from, to) = lanes_within(first + index, own);
+        if to - from < LANES {
+            score = s.select(score, from, to, outside);
+            s.store(score, lane);
+        }
+        peak = s.max(peak, score);
     }
     let peak = s.largest(peak);
     if peak == f32::NEG_INFINITY {
@@ -395,18 +424,12 @@ fn soften<S: Simd>(
     (peak, s.sum(sum))
 }
 
+/// The lanes of vector `index` of a span whose positions lie in `own`.
 #[inline(always)]
-fn mask(lanes: &mut [Lane<f32>], first: usize, own: &Range<usize>) {
-    for (index, lane) in lanes.iter_mut().enumerate() {
-        let start = (first + index) * LANES;
-        if start < own.start || start + LANES > own.end {
-            for (i, score) in lane.iter_mut().enumerate() {
-                if !own.contains(&(start + i)) {
-                    *score = f32::NEG_INFINITY;
-                }
-            }
-        }
-    }
+fn lanes_within(index: usize, own: &Range<usize>) -> (usize, usize) {
+    let start = index * LANES;
+    let to = own.end.saturating_sub(start).min(LANES);
+    (own.start.saturating_sub(start).min(to), to)
 }
 
 /// `cap · tanh(s / cap)` for s in units of log2.

@@ -293,17 +293,21 @@ impl Fixed for i8 {
     }
 }
 
-/// (scale, factor) that map `x` to integers up to `max`; NaN as scale when `x` is not finite.
-pub(crate) fn fixed_scale(x: &[f32], max: i32) -> (f32, f32) {
-    let peak = x.iter().fold(0, |m: u32, x| m.max(x.abs().to_bits()));
-    let peak = f32::from_bits(peak);
+/// (scale, factor) that map values up to `peak` to integers up to `max`; NaN as scale when the
+/// peak is not finite.
+pub(crate) fn fixed_scale(peak: f32, max: f32) -> (f32, f32) {
     if !peak.is_finite() {
         return (f32::NAN, 0.0);
     }
     if peak < super::quantize::TINY {
         return (0.0, 0.0);
     }
-    (peak / max as f32, max as f32 / peak)
+    (peak / max, max / peak)
+}
+
+/// The largest magnitude; NaN if there is one.
+fn peak(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().fold(0, |m: u32, x| m.max(x.abs().to_bits())))
 }
 
 fn store_fixed<E: Fixed>(
@@ -316,13 +320,13 @@ fn store_fixed<E: Fixed>(
 ) {
     let (keys, values) = data.split_at_mut(KV_BLOCK * head_dim);
     let (key_scales, value_scales) = scales.split_at_mut(KV_BLOCK);
-    let (scale, factor) = fixed_scale(key, E::MAX);
+    let (scale, factor) = fixed_scale(peak(key), E::MAX as f32);
     key_scales[position] = scale;
     let base = position / LANES * head_dim * LANES + position % LANES * 2;
     for (d, &x) in key.iter().take(head_dim).enumerate() {
         keys[base + d / 2 * 2 * LANES + d % 2] = to_fixed(x, factor);
     }
-    let (scale, factor) = fixed_scale(value, E::MAX);
+    let (scale, factor) = fixed_scale(peak(value), E::MAX as f32);
     value_scales[position] = scale;
     let base = position / 2 * head_dim * 2 + position % 2;
     for (d, &x) in value.iter().take(head_dim).enumerate() {
@@ -332,7 +336,7 @@ fn store_fixed<E: Fixed>(
 
 /// Adding 1.5 · 2^23 rounds to an integer, ties to even, and leaves it in the low bits; the
 /// arguments stay far below 2^22.
-pub(crate) const ROUND_MAGIC: f32 = 12_582_912.0;
+const ROUND_MAGIC: f32 = 12_582_912.0;
 
 fn to_fixed<E: Fixed>(x: f32, factor: f32) -> E {
     E::from_i32((x * factor + ROUND_MAGIC).to_bits() as i32 - ROUND_MAGIC.to_bits() as i32)

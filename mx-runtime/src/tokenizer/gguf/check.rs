@@ -13,9 +13,19 @@ pub(super) fn lengths(vocab: &GgufVocab, limits: &TokenizerLimits) -> Result<(),
         return Err(TokenizerError::MissingField { field: TOKENS });
     }
     if wanted > limits.tokens {
-        return Err(TokenizerError::limit(TOKENS, wanted, "tokens", limits.tokens));
+        return Err(TokenizerError::limit(
+            TOKENS,
+            wanted,
+            "tokens",
+            limits.tokens,
+        ));
     }
-    if let Some(long) = vocab.tokens.iter().map(String::len).find(|len| *len > limits.token_bytes) {
+    if let Some(long) = vocab
+        .tokens
+        .iter()
+        .map(String::len)
+        .find(|len| *len > limits.token_bytes)
+    {
         return Err(TokenizerError::limit(
             "bytes of a token",
             long,
@@ -25,7 +35,12 @@ pub(super) fn lengths(vocab: &GgufVocab, limits: &TokenizerLimits) -> Result<(),
     }
     let merges = vocab.merges.as_ref().map_or(0, Vec::len);
     if merges > limits.merges {
-        return Err(TokenizerError::limit(MERGES, merges, "merges", limits.merges));
+        return Err(TokenizerError::limit(
+            MERGES,
+            merges,
+            "merges",
+            limits.merges,
+        ));
     }
     let lengths = [
         (SCORES, vocab.scores.as_ref().map(Vec::len)),
@@ -33,7 +48,11 @@ pub(super) fn lengths(vocab: &GgufVocab, limits: &TokenizerLimits) -> Result<(),
     ];
     for (field, given) in lengths {
         if let Some(given) = given.filter(|given| *given != wanted) {
-            return Err(TokenizerError::WrongLength { field, given, wanted });
+            return Err(TokenizerError::WrongLength {
+                field,
+                given,
+                wanted,
+            });
         }
     }
     Ok(())
@@ -42,16 +61,21 @@ pub(super) fn lengths(vocab: &GgufVocab, limits: &TokenizerLimits) -> Result<(),
 pub(super) fn special_tokens(vocab: &GgufVocab) -> Result<SpecialTokens, TokenizerError> {
     let vocab_size = vocab.tokens.len();
     let check = |field, id: Option<u32>| match id {
-        Some(id) if id as usize >= vocab_size => {
-            Err(TokenizerError::IdOutOfRange { field, given: id.into(), vocab_size })
-        }
+        Some(id) if id as usize >= vocab_size => Err(TokenizerError::IdOutOfRange {
+            field,
+            given: id.into(),
+            vocab_size,
+        }),
         id => Ok(id),
     };
     let eos = check("tokenizer.ggml.eos_token_id", vocab.eos)?;
     let eot = check("tokenizer.ggml.eot_token_id", vocab.eot)?;
     Ok(SpecialTokens {
         bos: check("tokenizer.ggml.bos_token_id", vocab.bos)?,
-        eos: eos.into_iter().chain(eot.filter(|eot| Some(*eot) != eos)).collect(),
+        eos: eos
+            .into_iter()
+            .chain(eot.filter(|eot| Some(*eot) != eos))
+            .collect(),
         pad: check("tokenizer.ggml.padding_token_id", vocab.pad)?,
         unk: check("tokenizer.ggml.unknown_token_id", vocab.unk)?,
         add_bos: false,

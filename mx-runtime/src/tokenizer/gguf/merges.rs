@@ -70,8 +70,8 @@ pub(super) fn by_score(
 
     let mut merges: Vec<Merge> = Vec::with_capacity(pieces.len());
     let mut work = 0;
-    for same_score in pieces
-        .chunk_by(|a, b| scores[*a as usize].total_cmp(&scores[*b as usize]).is_eq())
+    for same_score in
+        pieces.chunk_by(|a, b| scores[*a as usize].total_cmp(&scores[*b as usize]).is_eq())
     {
         let start = merges.len();
         for &id in same_score {
@@ -87,11 +87,21 @@ pub(super) fn by_score(
             }
             if work > limits.rebuild_bytes {
                 let limit = limits.rebuild_bytes;
-                return Err(TokenizerError::limit("rebuilding merges", work, "rebuild_bytes", limit));
+                return Err(TokenizerError::limit(
+                    "rebuilding merges",
+                    work,
+                    "rebuild_bytes",
+                    limit,
+                ));
             }
             if merges.len() > limits.merges {
                 let limit = limits.merges;
-                return Err(TokenizerError::limit("merges", merges.len(), "merges", limit));
+                return Err(TokenizerError::limit(
+                    "merges",
+                    merges.len(),
+                    "merges",
+                    limit,
+                ));
             }
         }
         merges[start..].sort_unstable_by_key(|merge| (merge.left, merge.right));

@@ -45,7 +45,13 @@ pub(super) fn pipeline(
     known(&leaves, "normalizer", &NORMALIZERS)?;
 
     let mut leaves = Vec::new();
-    flatten(&pre_tokenizer, "pretokenizers", "pre_tokenizer", 0, &mut leaves)?;
+    flatten(
+        &pre_tokenizer,
+        "pretokenizers",
+        "pre_tokenizer",
+        0,
+        &mut leaves,
+    )?;
     known(&leaves, "pre_tokenizer", &PRE_TOKENIZERS)?;
     let start_matters = leaves.iter().any(|part| {
         part["type"] == "Metaspace" && part["prepend_scheme"].as_str() == Some("first")
@@ -126,7 +132,8 @@ impl Decoding {
     fn read_replace(&mut self, step: &Value) -> bool {
         match (step["pattern"]["String"].as_str(), step["content"].as_str()) {
             (Some(pattern), Some(content)) if !pattern.is_empty() => {
-                self.replacements.push((pattern.to_owned(), content.to_owned()));
+                self.replacements
+                    .push((pattern.to_owned(), content.to_owned()));
                 true
             }
             _ => false,
@@ -209,7 +216,11 @@ fn flatten<'a>(
     depth: usize,
     leaves: &mut Vec<&'a Value>,
 ) -> Result<(), TokenizerError> {
-    let wrong = |given: String, wanted| TokenizerError::WrongValue { field, given, wanted };
+    let wrong = |given: String, wanted| TokenizerError::WrongValue {
+        field,
+        given,
+        wanted,
+    };
     if value.is_null() && depth == 0 {
         return Ok(());
     }
@@ -221,12 +232,20 @@ fn flatten<'a>(
         return Ok(());
     }
     if depth == MAX_NESTING {
-        return Err(wrong("sequences nested too deeply".to_owned(), "at most 8 levels"));
+        return Err(wrong(
+            "sequences nested too deeply".to_owned(),
+            "at most 8 levels",
+        ));
     }
     let Some(parts) = value[list].as_array() else {
-        return Err(wrong(excerpt(&value.to_string()), "a sequence with a list of parts"));
+        return Err(wrong(
+            excerpt(&value.to_string()),
+            "a sequence with a list of parts",
+        ));
     };
-    parts.iter().try_for_each(|part| flatten(part, list, field, depth + 1, leaves))
+    parts
+        .iter()
+        .try_for_each(|part| flatten(part, list, field, depth + 1, leaves))
 }
 
 fn known(
@@ -237,7 +256,11 @@ fn known(
     for leaf in leaves {
         let kind = leaf["type"].as_str().unwrap_or_default();
         if !known.contains(&kind) {
-            return Err(TokenizerError::UnknownModel { field, given: excerpt(kind), known });
+            return Err(TokenizerError::UnknownModel {
+                field,
+                given: excerpt(kind),
+                known,
+            });
         }
     }
     Ok(())

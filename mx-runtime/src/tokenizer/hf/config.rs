@@ -34,7 +34,9 @@ impl ConfigJson {
         let bos = role("bos_token", &self.bos_token, vocabulary)?;
         Ok(SpecialTokens {
             bos: bos.or(first),
-            eos: role("eos_token", &self.eos_token, vocabulary)?.into_iter().collect(),
+            eos: role("eos_token", &self.eos_token, vocabulary)?
+                .into_iter()
+                .collect(),
             pad: optional_role("pad_token", &self.pad_token, vocabulary)?,
             unk: optional_role("unk_token", &self.unk_token, vocabulary)?,
             add_bos: self.add_bos_token.unwrap_or(first.is_some()),
@@ -43,7 +45,10 @@ impl ConfigJson {
 
     /// The template named `default`, or the only one.
     pub(super) fn chat_template(&self) -> Option<String> {
-        named_templates(&self.chat_template).into_iter().next().map(|(_, source)| source)
+        named_templates(&self.chat_template)
+            .into_iter()
+            .next()
+            .map(|(_, source)| source)
     }
 }
 
@@ -56,9 +61,10 @@ fn role(
         None => Ok(None),
         Some(text) => match vocabulary.id(text) {
             Some(id) => Ok(Some(id)),
-            None => {
-                Err(TokenizerError::UnknownSpecialToken { field, given: excerpt(text) })
-            }
+            None => Err(TokenizerError::UnknownSpecialToken {
+                field,
+                given: excerpt(text),
+            }),
         },
     }
 }
@@ -98,8 +104,13 @@ fn first_of_template(
 ) -> Result<Option<u32>, TokenizerError> {
     const FIELD: &str = "post_processor";
     let is_template = |part: &&Value| part["type"] == "TemplateProcessing";
-    let parts = post_processor["processors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let parts = post_processor["processors"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let template = parts.iter().chain([post_processor]).find(is_template);
-    let first = template.map_or(&Value::Null, |template| &template["single"][0]["SpecialToken"]["id"]);
+    let first = template.map_or(&Value::Null, |template| {
+        &template["single"][0]["SpecialToken"]["id"]
+    });
     role(FIELD, first, vocabulary)
 }

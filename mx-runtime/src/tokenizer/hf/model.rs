@@ -61,7 +61,10 @@ impl ModelJson {
             });
         }
         let affixes = [
-            ("model.continuing_subword_prefix", self.continuing_subword_prefix),
+            (
+                "model.continuing_subword_prefix",
+                self.continuing_subword_prefix,
+            ),
             ("model.end_of_word_suffix", self.end_of_word_suffix),
         ];
         for (field, affix) in affixes {
@@ -82,7 +85,11 @@ impl ModelJson {
                     wanted: "an object of ids by text",
                 });
             }
-            None => return Err(TokenizerError::MissingField { field: "model.vocab" }),
+            None => {
+                return Err(TokenizerError::MissingField {
+                    field: "model.vocab",
+                });
+            }
         };
         Ok(Model {
             unk_token: self.unk_token,
@@ -90,7 +97,9 @@ impl ModelJson {
             byte_fallback: self.byte_fallback.unwrap_or(false),
             ignore_merges: self.ignore_merges.unwrap_or(false),
             vocab,
-            merges: self.merges.ok_or(TokenizerError::MissingField { field: "model.merges" })?,
+            merges: self.merges.ok_or(TokenizerError::MissingField {
+                field: "model.merges",
+            })?,
         })
     }
 }

@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use super::super::kernels::{LANES, Simd};
-use super::super::kv::{Fixed, KV_BLOCK, ROUND_MAGIC, Slab, fixed_scale};
+use super::super::kernels::{LANES, Lane, Simd};
+use super::super::kv::{Fixed, KV_BLOCK, Slab, fixed_scale};
 use super::super::quantize::TINY;
-use super::{AttentionScratch, BLOCKS, Plan, SPAN, record_len, soften};
+use super::{AttentionScratch, BLOCKS, Plan, SPAN, following, lanes_within, record_len, soften};
 
 /// Weights are rounded to this many steps.
 const WEIGHT_MAX: f32 = 32767.0;
@@ -50,8 +50,8 @@ impl Stored for i8 {
 }
 
 #[inline(always)]
-fn pair(low: i32, high: i32) -> i32 {
-    low & 0xffff | high << 16
+fn pair([low, high]: [i16; 2]) -> i32 {
+    i32::from(low as u16) | i32::from(high) << 16
 }
 
 /// The largest magnitude of a query so that a score of `head_dim` products fits i32.
@@ -60,24 +60,28 @@ fn query_max<E: Fixed>(head_dim: usize) -> i32 {
 }
 
 /// Rounds the queries; scores come out in units of log2.
-pub(super) fn prepare<E: Fixed>(plan: &Plan<'_>, scratch: &mut AttentionScratch) {
+#[inline(always)]
+pub(super) fn prepare<S: Simd, E: Fixed>(s: S, plan: &Plan<'_>, scratch: &mut AttentionScratch) {
+    let (rows, hd) = (plan.rows(), plan.head_dim);
     let scale = plan.params.scale * std::f32::consts::LOG2_E;
-    let max = query_max::<E>(plan.head_dim);
-    scratch.pairs.clear();
-    scratch.factors.clear();
-    for row in 0..plan.rows() {
-        let query = plan.query(row);
-        let (unit, factor) = fixed_scale(query, max);
-        scratch.factors.push(unit * scale);
-        let round =
-            |x: f32| (x * factor + ROUND_MAGIC).to_bits() as i32 - ROUND_MAGIC.to_bits() as i32;
-        let pairs = query.as_chunks::<2>().0.iter();
-        scratch
-            .pairs
-            .extend(pairs.map(|[a, b]| pair(round(*a), round(*b))));
+    let max = query_max::<E>(hd) as f32;
+    scratch.factors.resize(rows, 0.0);
+    scratch.rounded.resize(rows * hd, 0);
+    scratch.weights.resize(rows * SPAN, 0);
+    scratch.weight_scales.resize(rows, 0.0);
+    for (row, to) in scratch.rounded.chunks_exact_mut(hd).enumerate() {
+        let (from, _) = plan.query(row).as_chunks::<LANES>();
+        let mut peak = s.splat_i(0);
+        for x in from {
+            peak = s.max_i(peak, s.abs_bits(s.load(x)));
+        }
+        let peak = f32::from_bits(s.largest_i(peak) as u32);
+        let (unit, factor) = fixed_scale(peak, max);
+        scratch.factors[row] = unit * scale;
+        for (from, to) in from.iter().zip(to.as_chunks_mut::<LANES>().0) {
+            s.store_i16(s.to_i32(s.mul(s.load(from), s.splat(factor))), to);
+        }
     }
-    scratch.weights.resize(plan.rows() * SPAN, 0);
-    scratch.weight_scales.resize(plan.rows(), 0.0);
 }
 
 #[inline(always)]
@@ -90,24 +94,39 @@ pub(super) fn span<S: Simd, E: Stored>(
     records: &mut [f32],
 ) {
     let (rows, hd) = (plan.rows(), plan.head_dim);
+    let half = KV_BLOCK * hd;
+    let mut data: [&[E]; BLOCKS] = [&[]; BLOCKS];
     let mut value_scales = [0.0; SPAN];
+    let mut key_scales = [0.0; SPAN];
     for (block, slab) in slabs.iter().enumerate() {
         let Some(slab) = *slab else { continue };
-        let (data, scales) = E::slab(slab);
-        let (key_scales, scales) = scales.split_at(KV_BLOCK);
-        value_scales[block * KV_BLOCK..][..KV_BLOCK].copy_from_slice(&scales[..KV_BLOCK]);
-        let (keys, _) = data[..KV_BLOCK * hd].as_chunks::<32>();
+        let (values, scales) = E::slab(slab);
+        data[block] = &values[..2 * half];
+        let own = block * KV_BLOCK..(block + 1) * KV_BLOCK;
+        key_scales[own.clone()].copy_from_slice(&scales[..KV_BLOCK]);
+        value_scales[own].copy_from_slice(&scales[KV_BLOCK..2 * KV_BLOCK]);
+    }
+    for block in 0..BLOCKS {
+        if data[block].is_empty() {
+            continue;
+        }
+        let keys = Keys {
+            keys: data[block][..half].as_chunks().0,
+            scales: key_scales[block * KV_BLOCK..(block + 1) * KV_BLOCK].as_chunks().0,
+            next: following(&data, block, false, half).as_chunks().0,
+            hd,
+        };
         let mut row = 0;
         while row < rows {
-            let queries = &scratch.pairs[row * hd / 2..];
+            let queries = &scratch.rounded[row * hd..];
             let factors = &scratch.factors[row..];
             let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
             row += match rows - row {
-                1 => scores::<S, E, 1, 4>(s, keys, key_scales, queries, factors, hd, out),
-                2 => scores::<S, E, 2, 4>(s, keys, key_scales, queries, factors, hd, out),
-                3 => scores::<S, E, 3, 4>(s, keys, key_scales, queries, factors, hd, out),
-                4 | 5 => scores::<S, E, 4, 4>(s, keys, key_scales, queries, factors, hd, out),
-                _ => scores::<S, E, 6, 4>(s, keys, key_scales, queries, factors, hd, out),
+                1 => scores::<S, E, 1, 4>(s, &keys, queries, factors, out),
+                2 => scores::<S, E, 2, 4>(s, &keys, queries, factors, out),
+                3 => scores::<S, E, 3, 4>(s, &keys, queries, factors, out),
+                4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, factors, out),
+                _ => scores::<S, E, 6, 4>(s, &keys, queries, factors, out),
             };
         }
     }
@@ -135,32 +154,43 @@ pub(super) fn span<S: Simd, E: Stored>(
         };
         let out = &mut records[row * len..];
         row += match rows - row {
-            1 => values::<S, E, 1>(s, slabs, &operands, out),
-            2 => values::<S, E, 2>(s, slabs, &operands, out),
-            3 => values::<S, E, 3>(s, slabs, &operands, out),
-            4 => values::<S, E, 4>(s, slabs, &operands, out),
-            _ => values::<S, E, 5>(s, slabs, &operands, out),
+            1 => values::<S, E, 1>(s, &data, &operands, out),
+            2 => values::<S, E, 2>(s, &data, &operands, out),
+            3 => values::<S, E, 3>(s, &data, &operands, out),
+            4 => values::<S, E, 4>(s, &data, &operands, out),
+            _ => values::<S, E, 5>(s, &data, &operands, out),
         };
     }
+}
+
+/// The keys of a block with their scales, and what will be read after them.
+struct Keys<'a, E> {
+    keys: &'a [[E; 32]],
+    scales: &'a [Lane<f32>],
+    next: &'a [[E; 32]],
+    hd: usize,
 }
 
 /// Scores of R rows against the keys of a block, G groups of 16 at a time. Returns R.
 #[inline(always)]
 fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     s: S,
-    keys: &[[E; 32]],
-    key_scales: &[f32],
-    queries: &[i32],
+    keys: &Keys<'_, E>,
+    queries: &[i16],
     factors: &[f32],
-    hd: usize,
     out: &mut [f32],
 ) -> usize {
+    let Keys {
+        keys,
+        scales,
+        next,
+        hd,
+    } = *keys;
     let half = hd / 2;
     let groups = KV_BLOCK / LANES;
-    let (key_scales, _) = key_scales.as_chunks::<LANES>();
-    let mut rows = [queries; R];
+    let mut rows = [queries.as_chunks::<2>().0; R];
     for (r, row) in rows.iter_mut().enumerate() {
-        *row = &queries[r * half..(r + 1) * half];
+        *row = queries[r * hd..(r + 1) * hd].as_chunks().0;
     }
     for first in (0..groups).step_by(G) {
         let mut acc = [[s.splat_i(0); G]; R];
@@ -168,11 +198,16 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
         for (g, group) in group.iter_mut().enumerate() {
             *group = &keys[(first + g) * half..(first + g + 1) * half];
         }
+        // With many rows the keys are read often and come from the cache after the first time.
+        let mut ahead = if R < 4 { next.iter().skip(first * half) } else { [].iter().skip(0) };
         for d in 0..half {
             for g in 0..G {
+                if let Some(next) = ahead.next() {
+                    s.prefetch(next, 0);
+                }
                 let key = E::load(s, &group[g][d]);
                 for r in 0..R {
-                    acc[r][g] = s.dot_pairs(acc[r][g], key, rows[r][d]);
+                    acc[r][g] = s.dot_pairs(acc[r][g], key, pair(rows[r][d]));
                 }
             }
         }
@@ -180,7 +215,7 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
             let factor = s.splat(factors[r]);
             let (lanes, _) = out[r * SPAN..][..KV_BLOCK].as_chunks_mut::<LANES>();
             for g in 0..G {
-                let score = s.mul(s.to_f32(acc[r][g]), s.load(&key_scales[first + g]));
+                let score = s.mul(s.to_f32(acc[r][g]), s.load(&scales[first + g]));
                 s.store(s.mul(score, factor), &mut lanes[first + g]);
             }
         }
@@ -207,16 +242,13 @@ fn round_weights<S: Simd>(
     // As integers, NaN is the largest magnitude and is not lost.
     let mut peak = s.splat_i(0);
     for i in lanes.clone() {
-        let product = s.mul(s.load(&weights[i]), s.load(&scales[i]));
-        s.store(product, &mut weights[i]);
-        if i * LANES < own.start || (i + 1) * LANES > own.end {
-            for (j, weight) in weights[i].iter_mut().enumerate() {
-                if !own.contains(&(i * LANES + j)) {
-                    *weight = 0.0;
-                }
-            }
+        let mut product = s.mul(s.load(&weights[i]), s.load(&scales[i]));
+        let (from, to) = lanes_within(i, own);
+        if to - from < LANES {
+            product = s.select(product, from, to, s.splat(0.0));
         }
-        peak = s.max_i(peak, s.abs_bits(s.load(&weights[i])));
+        s.store(product, &mut weights[i]);
+        peak = s.max_i(peak, s.abs_bits(product));
     }
     let peak = f32::from_bits(s.largest_i(peak) as u32);
     let factor = if peak > TINY { WEIGHT_MAX / peak } else { 0.0 };
@@ -238,16 +270,16 @@ struct Values<'a> {
 #[inline(always)]
 fn values<S: Simd, E: Stored, const R: usize>(
     s: S,
-    slabs: &[Option<Slab<'_>>; BLOCKS],
+    data: &[&[E]; BLOCKS],
     operands: &Values<'_>,
     out: &mut [f32],
 ) -> usize {
     let mut first = 0;
     while first < operands.hd {
         first += if operands.hd - first >= 4 * LANES {
-            value_lanes::<S, E, R, 4>(s, slabs, operands, first, out)
+            value_lanes::<S, E, R, 4>(s, data, operands, first, out)
         } else {
-            value_lanes::<S, E, R, 1>(s, slabs, operands, first, out)
+            value_lanes::<S, E, R, 1>(s, data, operands, first, out)
         };
     }
     R
@@ -256,7 +288,7 @@ fn values<S: Simd, E: Stored, const R: usize>(
 #[inline(always)]
 fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
     s: S,
-    slabs: &[Option<Slab<'_>>; BLOCKS],
+    data: &[&[E]; BLOCKS],
     operands: &Values<'_>,
     first: usize,
     out: &mut [f32],
@@ -271,19 +303,24 @@ fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
     let mut acc = [[s.splat_i(0); D]; R];
     let per_block = KV_BLOCK / LANES;
     for lane in operands.lanes.clone() {
-        let Some(slab) = slabs[lane / per_block] else {
+        let block = data[lane / per_block];
+        let start = KV_BLOCK * hd + lane % per_block * LANES * hd;
+        let Some(values) = block.get(start..start + LANES * hd) else {
             continue;
         };
-        let (data, _) = E::slab(slab);
-        let values = &data[KV_BLOCK * hd + lane % per_block * LANES * hd..][..LANES * hd];
+        let next = following(data, lane / per_block, true, KV_BLOCK * hd);
+        let next = next.get(start - KV_BLOCK * hd..).unwrap_or_default();
         for (j, values) in values.chunks_exact(2 * hd).enumerate() {
             let (chunks, _) = values[2 * first..].as_chunks::<32>();
             let mut pairs = [0; R];
             for r in 0..R {
                 let w = &rows[r][lane];
-                pairs[r] = pair(i32::from(w[2 * j]), i32::from(w[2 * j + 1]));
+                pairs[r] = pair([w[2 * j], w[2 * j + 1]]);
             }
             for d in 0..D {
+                if let Some(next) = next.get(2 * (j * hd + first + d * LANES)) {
+                    s.prefetch(next, 0);
+                }
                 let value = E::load(s, &chunks[d]);
                 for r in 0..R {
                     acc[r][d] = s.dot_pairs(acc[r][d], value, pairs[r]);

@@ -2,7 +2,7 @@
 
 use super::super::kernels::{LANES, Lane, Simd};
 use super::super::kv::{KV_BLOCK, Slab};
-use super::{AttentionScratch, BLOCKS, Plan, SPAN, record_len, soften};
+use super::{AttentionScratch, BLOCKS, Plan, SPAN, following, record_len, soften};
 
 /// A stored float.
 pub(super) trait Stored: Copy + 'static {
@@ -41,12 +41,16 @@ impl Stored for u16 {
 }
 
 /// Scales the queries; scores come out in units of log2.
-pub(super) fn prepare(plan: &Plan<'_>, scratch: &mut AttentionScratch) {
-    let scale = plan.params.scale * std::f32::consts::LOG2_E;
-    scratch.queries.clear();
-    for row in 0..plan.rows() {
-        let query = plan.query(row).iter();
-        scratch.queries.extend(query.map(|x| x * scale));
+#[inline(always)]
+pub(super) fn prepare<S: Simd>(s: S, plan: &Plan<'_>, scratch: &mut AttentionScratch) {
+    let hd = plan.head_dim;
+    let scale = s.splat(plan.params.scale * std::f32::consts::LOG2_E);
+    scratch.queries.resize(plan.rows() * hd, 0.0);
+    for (row, to) in scratch.queries.chunks_exact_mut(hd).enumerate() {
+        let (from, _) = plan.query(row).as_chunks::<LANES>();
+        for (from, to) in from.iter().zip(to.as_chunks_mut::<LANES>().0) {
+            s.store(s.mul(s.load(from), scale), to);
+        }
     }
 }
 
@@ -60,19 +64,32 @@ pub(super) fn span<S: Simd, E: Stored>(
     records: &mut [f32],
 ) {
     let (rows, hd) = (plan.rows(), plan.head_dim);
-    for (block, slab) in slabs.iter().enumerate() {
-        let Some(slab) = *slab else { continue };
-        let (keys, _) = E::slab(slab)[..KV_BLOCK * hd].as_chunks::<LANES>();
+    let half = KV_BLOCK * hd;
+    let mut data: [&[E]; BLOCKS] = [&[]; BLOCKS];
+    for (data, slab) in data.iter_mut().zip(slabs) {
+        if let Some(slab) = *slab {
+            *data = &E::slab(slab)[..2 * half];
+        }
+    }
+    for block in 0..BLOCKS {
+        if data[block].is_empty() {
+            continue;
+        }
+        let keys = Keys {
+            keys: data[block][..half].as_chunks().0,
+            next: following(&data, block, false, half).as_chunks().0,
+            hd,
+        };
         let mut row = 0;
         while row < rows {
             let queries = &scratch.queries[row * hd..];
             let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
             row += match rows - row {
-                1 => scores::<S, E, 1, 4>(s, keys, queries, hd, out),
-                2 => scores::<S, E, 2, 4>(s, keys, queries, hd, out),
-                3 => scores::<S, E, 3, 4>(s, keys, queries, hd, out),
-                4 | 5 => scores::<S, E, 4, 4>(s, keys, queries, hd, out),
-                _ => scores::<S, E, 6, 2>(s, keys, queries, hd, out),
+                1 => scores::<S, E, 1, 4>(s, &keys, queries, out),
+                2 => scores::<S, E, 2, 4>(s, &keys, queries, out),
+                3 => scores::<S, E, 3, 4>(s, &keys, queries, out),
+                4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, out),
+                _ => scores::<S, E, 6, 2>(s, &keys, queries, out),
             };
         }
     }
@@ -94,25 +111,32 @@ pub(super) fn span<S: Simd, E: Stored>(
             let weights = &scratch.scores[row * SPAN..];
             let out = &mut records[row * len..];
             row += match first + plan.group - row {
-                1 => values::<S, E, 1>(s, slabs, weights, &own, hd, out),
-                2 => values::<S, E, 2>(s, slabs, weights, &own, hd, out),
-                3 => values::<S, E, 3>(s, slabs, weights, &own, hd, out),
-                4 => values::<S, E, 4>(s, slabs, weights, &own, hd, out),
-                _ => values::<S, E, 5>(s, slabs, weights, &own, hd, out),
+                1 => values::<S, E, 1>(s, &data, weights, &own, hd, out),
+                2 => values::<S, E, 2>(s, &data, weights, &own, hd, out),
+                3 => values::<S, E, 3>(s, &data, weights, &own, hd, out),
+                4 => values::<S, E, 4>(s, &data, weights, &own, hd, out),
+                _ => values::<S, E, 5>(s, &data, weights, &own, hd, out),
             };
         }
     }
+}
+
+/// The keys of a block, and what will be read after them.
+struct Keys<'a, E> {
+    keys: &'a [Lane<E>],
+    next: &'a [Lane<E>],
+    hd: usize,
 }
 
 /// Scores of R rows against the keys of a block, G groups of 16 at a time. Returns R.
 #[inline(always)]
 fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     s: S,
-    keys: &[Lane<E>],
+    keys: &Keys<'_, E>,
     queries: &[f32],
-    hd: usize,
     out: &mut [f32],
 ) -> usize {
+    let Keys { keys, next, hd } = *keys;
     let groups = KV_BLOCK / LANES;
     let mut rows = [queries; R];
     for (r, row) in rows.iter_mut().enumerate() {
@@ -124,8 +148,13 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
         for (g, group) in group.iter_mut().enumerate() {
             *group = &keys[(first + g) * hd..(first + g + 1) * hd];
         }
+        // With many rows the keys are read often and come from the cache after the first time.
+        let mut ahead = if R < 4 { next.iter().skip(first * hd) } else { [].iter().skip(0) };
         for d in 0..hd {
             for g in 0..G {
+                if let Some(next) = ahead.next() {
+                    s.prefetch(next, 0);
+                }
                 let key = E::load(s, &group[g][d]);
                 for r in 0..R {
                     acc[r][g] = s.fma(key, s.splat(rows[r][d]), acc[r][g]);
@@ -146,7 +175,7 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
 #[inline(always)]
 fn values<S: Simd, E: Stored, const R: usize>(
     s: S,
-    slabs: &[Option<Slab<'_>>; BLOCKS],
+    data: &[&[E]; BLOCKS],
     weights: &[f32],
     own: &std::ops::Range<usize>,
     hd: usize,
@@ -156,9 +185,9 @@ fn values<S: Simd, E: Stored, const R: usize>(
     let mut first = 0;
     while first < hd {
         first += if hd - first >= 4 * LANES {
-            value_lanes::<S, E, R, 4>(s, slabs, weights, own, hd, first, len, out)
+            value_lanes::<S, E, R, 4>(s, data, weights, own, hd, first, len, out)
         } else {
-            value_lanes::<S, E, R, 1>(s, slabs, weights, own, hd, first, len, out)
+            value_lanes::<S, E, R, 1>(s, data, weights, own, hd, first, len, out)
         };
     }
     R
@@ -168,7 +197,7 @@ fn values<S: Simd, E: Stored, const R: usize>(
 #[expect(clippy::too_many_arguments, reason = "a kernel's innermost loop")]
 fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
     s: S,
-    slabs: &[Option<Slab<'_>>; BLOCKS],
+    data: &[&[E]; BLOCKS],
     weights: &[f32],
     own: &std::ops::Range<usize>,
     hd: usize,
@@ -181,14 +210,20 @@ fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
         *row = &weights[r * SPAN..(r + 1) * SPAN];
     }
     let mut acc = [[s.splat(0.0); D]; R];
-    for (block, slab) in slabs.iter().enumerate() {
-        let Some(slab) = *slab else { continue };
-        let values = &E::slab(slab)[KV_BLOCK * hd..];
+    for (block, values) in data.iter().enumerate() {
+        let Some(values) = values.get(KV_BLOCK * hd..) else {
+            continue;
+        };
+        let next = following(data, block, true, KV_BLOCK * hd);
         let start = own.start.max(block * KV_BLOCK);
         let end = own.end.min((block + 1) * KV_BLOCK);
         for j in start..end {
-            let (lanes, _) = values[j % KV_BLOCK * hd + first..][..D * LANES].as_chunks::<LANES>();
+            let at = j % KV_BLOCK * hd + first;
+            let (lanes, _) = values[at..at + D * LANES].as_chunks::<LANES>();
             for d in 0..D {
+                if let Some(next) = next.get(at + d * LANES) {
+                    s.prefetch(next, 0);
+                }
                 let value = E::load(s, &lanes[d]);
                 for r in 0..R {
                     acc[r][d] = s.fma(value, s.splat(rows[r][j]), acc[r][d]);

@@ -173,16 +173,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn store_f16(self, x: Self::F, to: &mut Lane<u16>) {
-            op!({
-                let a = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[0]);
-                let b = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[1]);
-                _mm_storeu_si128(to.as_mut_ptr().cast(), a);
-                _mm_storeu_si128(to.as_mut_ptr().add(8).cast(), b);
-            })
-        }
-
-        #[inline(always)]
         fn add(self, a: Self::F, b: Self::F) -> Self::F {
             op!([_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])])
         }
@@ -243,6 +233,32 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn select(self, x: Self::F, from: usize, to: usize, other: Self::F) -> Self::F {
+            op!({
+                let (before, end) = (
+                    _mm256_set1_epi32(from as i32 - 1),
+                    _mm256_set1_epi32(to as i32),
+                );
+                let low = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let high = _mm256_add_epi32(low, _mm256_set1_epi32(8));
+                let mask = [
+                    _mm256_and_si256(
+                        _mm256_cmpgt_epi32(low, before),
+                        _mm256_cmpgt_epi32(end, low),
+                    ),
+                    _mm256_and_si256(
+                        _mm256_cmpgt_epi32(high, before),
+                        _mm256_cmpgt_epi32(end, high),
+                    ),
+                ];
+                [
+                    _mm256_blendv_ps(other[0], x[0], _mm256_castsi256_ps(mask[0])),
+                    _mm256_blendv_ps(other[1], x[1], _mm256_castsi256_ps(mask[1])),
+                ]
+            })
+        }
+
+        #[inline(always)]
         fn sum(self, x: Self::F) -> f32 {
             op!({
                 let x = _mm256_add_ps(x[0], x[1]);
@@ -294,17 +310,6 @@ mod x86 {
         #[inline(always)]
         fn splat_i(self, x: i32) -> Self::I {
             op!([_mm256_set1_epi32(x); 2])
-        }
-
-        #[inline(always)]
-        fn load_i8(self, from: &Lane<i8>) -> Self::I {
-            op!({
-                let x = _mm_loadu_si128(from.as_ptr().cast());
-                [
-                    _mm256_cvtepi8_epi32(x),
-                    _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x)),
-                ]
-            })
         }
 
         #[inline(always)]
@@ -468,10 +473,12 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn prefetch(self, data: &[u8], ahead: usize) {
-            // A prefetch never faults, so the address may lie outside the data.
+        fn prefetch<T>(self, at: &T, ahead: usize) {
+            // A prefetch never faults, wherever the address lies.
             op!(_mm_prefetch::<_MM_HINT_T0>(
-                data.as_ptr().wrapping_add(ahead).cast()
+                std::ptr::from_ref(at)
+                    .cast::<i8>()
+                    .wrapping_add(ahead)
             ));
         }
     }

@@ -103,14 +103,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn store_f16(self, x: __m512, to: &mut Lane<u16>) {
-            op!({
-                let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x);
-                _mm256_storeu_si256(to.as_mut_ptr().cast(), half);
-            })
-        }
-
-        #[inline(always)]
         fn add(self, a: __m512, b: __m512) -> __m512 {
             op!(_mm512_add_ps(a, b))
         }
@@ -159,6 +151,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn select(self, x: __m512, from: usize, to: usize, other: __m512) -> __m512 {
+            let lanes = ((1u32 << to) - 1) & !((1u32 << from) - 1);
+            op!(_mm512_mask_blend_ps(lanes as u16, other, x))
+        }
+
+        #[inline(always)]
         fn sum(self, x: __m512) -> f32 {
             op!({
                 let high = _mm512_extractf32x8_ps::<1>(x);
@@ -195,11 +193,6 @@ mod x86 {
         #[inline(always)]
         fn splat_i(self, x: i32) -> __m512i {
             op!(_mm512_set1_epi32(x))
-        }
-
-        #[inline(always)]
-        fn load_i8(self, from: &Lane<i8>) -> __m512i {
-            op!(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())))
         }
 
         #[inline(always)]
@@ -304,10 +297,12 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn prefetch(self, data: &[u8], ahead: usize) {
-            // A prefetch never faults, so the address may lie outside the data.
+        fn prefetch<T>(self, at: &T, ahead: usize) {
+            // A prefetch never faults, wherever the address lies.
             op!(_mm_prefetch::<_MM_HINT_T0>(
-                data.as_ptr().wrapping_add(ahead).cast()
+                std::ptr::from_ref(at)
+                    .cast::<i8>()
+                    .wrapping_add(ahead)
             ));
         }
     }

@@ -150,8 +150,6 @@ pub(crate) trait Simd: Copy {
     fn load_f16_bytes(self, from: &[u8; 32]) -> Self::F;
     fn load_bf16_bytes(self, from: &[u8; 32]) -> Self::F;
     fn load_f16(self, from: &Lane<u16>) -> Self::F;
-    /// Rounds to f16, ties to even.
-    fn store_f16(self, x: Self::F, to: &mut Lane<u16>);
 
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
@@ -167,6 +165,8 @@ pub(crate) trait Simd: Copy {
     fn round(self, x: Self::F) -> Self::F;
     /// 2^n for integral `n` in -126..=127, and 0 for -127.
     fn pow2(self, n: Self::F) -> Self::F;
+    /// Lanes `from..to` of `x`, the others of `other`; `from <= to <= 16`.
+    fn select(self, x: Self::F, from: usize, to: usize, other: Self::F) -> Self::F;
     /// Lanes added as halves: i + (i + 8), then i + (i + 4), i + (i + 2), i + (i + 1).
     fn sum(self, x: Self::F) -> f32;
     /// The largest lane (lanes are no NaN).
@@ -177,7 +177,6 @@ pub(crate) trait Simd: Copy {
     fn largest_i(self, x: Self::I) -> i32;
 
     fn splat_i(self, x: i32) -> Self::I;
-    fn load_i8(self, from: &Lane<i8>) -> Self::I;
     fn load_nibbles_f32(self, chunk: &[u8; 64], shift: u32) -> Self::F;
     fn load_bytes_f32(self, chunk: &[u8; 64], byte: usize) -> Self::F;
     fn to_f32(self, x: Self::I) -> Self::F;
@@ -201,6 +200,6 @@ pub(crate) trait Simd: Copy {
     /// `acc + h[2i]·low(pair) + h[2i + 1]·high(pair)` in every lane i.
     fn dot_pairs(self, acc: Self::I, h: Self::H, pair: i32) -> Self::I;
 
-    /// Asks for the line `ahead` bytes behind the start of `data`.
-    fn prefetch(self, data: &[u8], ahead: usize);
+    /// Asks for the line `ahead` bytes behind `at`; the address may lie anywhere.
+    fn prefetch<T>(self, at: &T, ahead: usize);
 }

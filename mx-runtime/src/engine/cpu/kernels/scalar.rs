@@ -74,11 +74,6 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn store_f16(self, x: Lane<f32>, to: &mut Lane<u16>) {
-        *to = x.map(|x| f16::from_f32(x).to_bits());
-    }
-
-    #[inline(always)]
     fn add(self, a: Lane<f32>, b: Lane<f32>) -> Lane<f32> {
         map2(a, b, |a, b| a + b)
     }
@@ -124,6 +119,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn select(self, x: Lane<f32>, from: usize, to: usize, other: Lane<f32>) -> Lane<f32> {
+        std::array::from_fn(|i| if (from..to).contains(&i) { x[i] } else { other[i] })
+    }
+
+    #[inline(always)]
     fn sum(self, x: Lane<f32>) -> f32 {
         halves(x, |a, b| a + b)
     }
@@ -151,11 +151,6 @@ impl Simd for Scalar {
     #[inline(always)]
     fn splat_i(self, x: i32) -> Lane<i32> {
         [x; LANES]
-    }
-
-    #[inline(always)]
-    fn load_i8(self, from: &Lane<i8>) -> Lane<i32> {
-        from.map(i32::from)
     }
 
     #[inline(always)]
@@ -253,5 +248,5 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch(self, _data: &[u8], _ahead: usize) {}
+    fn prefetch<T>(self, _at: &T, _ahead: usize) {}
 }

@@ -1,0 +1,528 @@
+//! Beam search: plain, diverse, sampled and constrained.
+//!
+//! [`BeamSearch`] keeps the books; the caller runs the model. Each round the caller computes one row of
+//! log-probabilities per live beam, in order, and [`BeamSearch::step`] says which beams go on: a list of
+//! (parent, token), by which the caller also rearranges its caches.
+//!
+//! Running beams are ranked by their plain sum of log-probabilities, finished ones by the sum over generated
+//! tokens (end token included) divided by `length^length_penalty`. In each round the best
+//! `max(2, 1 + ends)·width` continuations are looked at; those that end count when they are among the first
+//! `width`. Ties go to the lower beam, then to the lower token id. Masks do not renormalise: after a ban the
+//! scores stay comparable with those of unmasked hypotheses.
+//!
+//! ```
+//! use mx_sampling::strategy::beam::{BeamOptions, BeamSearch};
+//!
+//! let options = BeamOptions { width: 2, max_new_tokens: 2, eos_tokens: vec![0], ..Default::default() };
+//! let mut search = BeamSearch::new(options, 3)?;
+//! while !search.is_done() {
+//!     // A model that always says the same.
+//!     let row = [0.2f64.ln(), 0.5f64.ln(), 0.3f64.ln()];
+//!     let rows = vec![&row[..]; search.live().len()];
+//!     search.step(&rows)?;
+//! }
+//! assert_eq!(search.finish()[0].tokens, [1, 1]);
+//! # Ok::<(), mx_sampling::SamplingError>(())
+//! ```
+
+mod candidates;
+mod phrases;
+mod pool;
+
+pub use phrases::Phrases;
+pub use pool::Hypothesis;
+
+use crate::error::SamplingError;
+use crate::penalties::check_tokens;
+use crate::rng::Stream;
+use candidates::{Candidate, best, sampled, share};
+use pool::Pool;
+
+/// When a search ends before every beam has reached its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum EarlyStopping {
+    /// When the best running beam, at its present length, is not better than the worst finished one. With a
+    /// positive length penalty this can stop before the optimum.
+    #[default]
+    Heuristic,
+    /// As soon as `width` hypotheses are finished.
+    Yes,
+    /// When no running beam can become better than the worst finished one any more, at the largest length.
+    Never,
+}
+
+/// How the length enters the score of a finished hypothesis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LengthNorm {
+    /// `length^α` (transformers).
+    #[default]
+    Power,
+    /// `((5 + length)/6)^α` (Wu 2016).
+    Gnmt,
+}
+
+/// Settings of a beam search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BeamOptions {
+    /// Number of beams, over all groups; at least 1.
+    pub width: usize,
+    /// Exponent α of the length; 0 ranks by the plain sum.
+    pub length_penalty: f64,
+    /// What is raised to α.
+    pub length_norm: LengthNorm,
+    /// When to stop early.
+    pub early_stopping: EarlyStopping,
+    /// Largest number of generated tokens; at least 1.
+    pub max_new_tokens: usize,
+    /// Tokens that end a hypothesis.
+    pub eos_tokens: Vec<u32>,
+    /// Groups of a diverse search (Vijayakumar 2016); must divide the width; 1 is a plain search.
+    pub groups: usize,
+    /// What a token loses per earlier group that chose it in the same round; `>= 0`.
+    pub diversity_penalty: f64,
+    /// Draws the continuations without replacement, from `softmax(accumulated)`, instead of taking the best.
+    pub sampled: Option<(u64, u64)>,
+    /// Phrases that every hypothesis must contain.
+    pub must_include: Vec<Vec<u32>>,
+}
+
+impl Default for BeamOptions {
+    fn default() -> Self {
+        Self {
+            width: 4,
+            length_penalty: 1.0,
+            length_norm: LengthNorm::default(),
+            early_stopping: EarlyStopping::default(),
+            max_new_tokens: 128,
+            eos_tokens: Vec::new(),
+            groups: 1,
+            diversity_penalty: 0.0,
+            sampled: None,
+            must_include: Vec::new(),
+        }
+    }
+}
+
+impl BeamOptions {
+    fn check(&self, vocab: usize) -> Result<(), SamplingError> {
+        let Self {
+            width,
+            groups,
+            diversity_penalty,
+            length_penalty,
+            ..
+        } = *self;
+        SamplingError::check(width >= 1, "beam_width", width as f64, ">= 1")?;
+        SamplingError::check(
+            self.max_new_tokens >= 1,
+            "max_new_tokens",
+            self.max_new_tokens as f64,
+            ">= 1",
+        )?;
+        let divides = groups >= 1 && width.is_multiple_of(groups);
+        SamplingError::check(
+            divides,
+            "beam_groups",
+            groups as f64,
+            "a divisor of beam_width",
+        )?;
+        let accepted = diversity_penalty >= 0.0 && diversity_penalty.is_finite();
+        SamplingError::check(
+            accepted,
+            "diversity_penalty",
+            diversity_penalty,
+            "a finite number >= 0",
+        )?;
+        SamplingError::check(
+            length_penalty.is_finite(),
+            "length_penalty",
+            length_penalty,
+            "a finite number",
+        )?;
+        check_tokens("eos_tokens", &self.eos_tokens, vocab)?;
+        for phrase in &self.must_include {
+            check_tokens("must_include", phrase, vocab)?;
+        }
+        Ok(())
+    }
+
+    fn normalised(&self, score: f64, length: usize) -> f64 {
+        let base = match self.length_norm {
+            LengthNorm::Power => length as f64,
+            LengthNorm::Gnmt => (5.0 + length as f64) / 6.0,
+        };
+        score / crate::math::pow(base, self.length_penalty)
+    }
+}
+
+/// What a beam may say next, as far as anything but the model is concerned: a grammar, a schema.
+///
+/// Every beam carries its own state. A beam ends only in an accepting state; one that may say nothing is
+/// dropped.
+pub trait BeamConstraint: Clone {
+    /// Fills one bit per token, least significant first, 1 = allowed. Returns `false`, leaving `words` alone,
+    /// when everything is allowed.
+    fn mask(&mut self, words: &mut [u32]) -> bool;
+    /// Follows a token. End tokens are not passed here.
+    fn advance(&mut self, token: u32);
+    /// Whether the text may end here.
+    fn is_accepting(&self) -> bool;
+}
+
+/// The constraint that allows everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unconstrained;
+
+impl BeamConstraint for Unconstrained {
+    fn mask(&mut self, _: &mut [u32]) -> bool {
+        false
+    }
+
+    fn advance(&mut self, _: u32) {}
+
+    fn is_accepting(&self) -> bool {
+        true
+    }
+}
+
+/// A beam that goes on.
+#[derive(Debug, Clone)]
+pub struct Beam<C> {
+    /// The generated tokens.
+    pub tokens: Vec<u32>,
+    /// Sum of log-probabilities, with diversity penalties.
+    pub score: f64,
+    /// Sum of log-probabilities.
+    pub logprob: f64,
+    /// State of the constraint.
+    pub constraint: C,
+    /// Group of a diverse search.
+    pub group: usize,
+    /// State of the required phrases.
+    phrases: u32,
+}
+
+/// A beam of the next round: which live beam it continues, and with which token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// Index among the live beams before the step.
+    pub parent: usize,
+    /// The token.
+    pub token: u32,
+}
+
+/// The books of one beam search.
+#[derive(Debug, Clone)]
+pub struct BeamSearch<C: BeamConstraint = Unconstrained> {
+    options: BeamOptions,
+    vocab: usize,
+    phrases: Phrases,
+    live: Vec<Beam<C>>,
+    pools: Vec<Pool>,
+    done: Vec<bool>,
+    length: usize,
+    stream: Option<Stream>,
+}
+
+impl BeamSearch<Unconstrained> {
+    /// A search without a constraint, for rows of `vocab` log-probabilities.
+    ///
+    /// # Errors
+    ///
+    /// Options out of range, a token beyond the vocabulary, or phrases that do not fit the length.
+    pub fn new(options: BeamOptions, vocab: usize) -> Result<Self, SamplingError> {
+        Self::with_constraint(options, vocab, Unconstrained)
+    }
+}
+
+impl<C: BeamConstraint> BeamSearch<C> {
+    /// A search whose beams start in the given state of a constraint.
+    ///
+    /// # Errors
+    ///
+    /// As [`BeamSearch::new`].
+    pub fn with_constraint(
+        options: BeamOptions,
+        vocab: usize,
+        constraint: C,
+    ) -> Result<Self, SamplingError> {
+        options.check(vocab)?;
+        let phrases = Phrases::new(&options.must_include)?;
+        let needed = phrases.needed(phrases.start());
+        if needed > options.max_new_tokens {
+            return Err(SamplingError::Infeasible {
+                needed,
+                left: options.max_new_tokens,
+            });
+        }
+        let live = (0..options.groups)
+            .map(|group| Beam {
+                tokens: Vec::new(),
+                score: 0.0,
+                logprob: 0.0,
+                constraint: constraint.clone(),
+                group,
+                phrases: phrases.start(),
+            })
+            .collect();
+        let per_group = options.width / options.groups;
+        Ok(Self {
+            vocab,
+            phrases,
+            live,
+            pools: vec![Pool::new(per_group); options.groups],
+            done: vec![false; options.groups],
+            length: 0,
+            stream: options
+                .sampled
+                .map(|(seed, index)| Stream::new(seed, index)),
+            options,
+        })
+    }
+
+    /// The beams that go on. Groups that are done have none.
+    #[must_use]
+    pub fn live(&self) -> &[Beam<C>] {
+        &self.live
+    }
+
+    /// Whether the search is over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// Takes one row of log-probabilities per live beam and returns the beams of the next round.
+    ///
+    /// −inf excludes a token; rows need not be normalised.
+    ///
+    /// # Errors
+    ///
+    /// A different number of rows, a row of another length, NaN or +inf, or [`SamplingError::NoCandidates`]
+    /// when every beam is dead and nothing has finished.
+    pub fn step(&mut self, rows: &[&[f64]]) -> Result<Vec<Move>, SamplingError> {
+        self.check_rows(rows)?;
+        let mut next = Vec::with_capacity(self.options.width);
+        let mut moves = Vec::with_capacity(self.options.width);
+        let mut chosen: Vec<u32> = Vec::new();
+        let length = self.length + 1;
+        for group in 0..self.options.groups {
+            if self.done[group] {
+                continue;
+            }
+            let before = moves.len();
+            let tokens = self.step_group(group, rows, &chosen, length, &mut next, &mut moves);
+            chosen.extend(tokens);
+            self.done[group] = self.group_done(group, &next[before..], length);
+            if self.done[group] {
+                next.truncate(before);
+                moves.truncate(before);
+            }
+        }
+        self.length = length;
+        self.live = next;
+        if self.live.is_empty() && self.pools.iter().all(Pool::is_empty) {
+            return Err(SamplingError::NoCandidates {
+                vocab: self.vocab,
+                after: "the constraints of the beams",
+            });
+        }
+        Ok(moves)
+    }
+
+    /// The finished hypotheses, best first. Those cut off by the length without being complete stand last.
+    #[must_use]
+    pub fn finish(self) -> Vec<Hypothesis> {
+        pool::merged(self.pools, self.options.width)
+    }
+
+    fn check_rows(&self, rows: &[&[f64]]) -> Result<(), SamplingError> {
+        if rows.len() != self.live.len() {
+            return Err(SamplingError::Length {
+                name: "rows",
+                given: rows.len(),
+                wanted: self.live.len(),
+            });
+        }
+        for row in rows {
+            if row.len() != self.vocab {
+                return Err(SamplingError::Length {
+                    name: "row",
+                    given: row.len(),
+                    wanted: self.vocab,
+                });
+            }
+            if let Some(token) = row.iter().position(|x| x.is_nan() || *x == f64::INFINITY) {
+                return Err(SamplingError::InvalidLogits {
+                    token: token as u32,
+                    value: row[token] as f32,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps one group; returns the tokens it chose, which later groups are to avoid.
+    fn step_group(
+        &mut self,
+        group: usize,
+        rows: &[&[f64]],
+        chosen: &[u32],
+        length: usize,
+        next: &mut Vec<Beam<C>>,
+        moves: &mut Vec<Move>,
+    ) -> Vec<u32> {
+        let width = self.options.width / self.options.groups;
+        let looked_at = (1 + self.options.eos_tokens.len()).max(2) * width;
+        let candidates = self.candidates(group, rows, chosen, length, looked_at);
+        let last = length == self.options.max_new_tokens;
+        let mut going = Vec::new();
+        for (rank, candidate) in candidates.iter().enumerate() {
+            // With phrases the ranking is shared between banks, and every complete end counts.
+            if (candidate.ends || last) && (rank < width || !self.phrases.is_empty()) {
+                self.finish_candidate(group, candidate, length);
+            }
+            if !candidate.ends {
+                going.push(*candidate);
+            }
+        }
+        if self.phrases.is_empty() {
+            going.truncate(width);
+        } else {
+            going = share(going, width);
+        }
+        let tokens = going.iter().map(|candidate| candidate.token).collect();
+        if last {
+            going.clear();
+        }
+        for candidate in going {
+            let parent = &self.live[candidate.beam];
+            let mut constraint = parent.constraint.clone();
+            constraint.advance(candidate.token);
+            let mut tokens = parent.tokens.clone();
+            tokens.push(candidate.token);
+            next.push(Beam {
+                tokens,
+                score: candidate.score,
+                logprob: parent.logprob + rows[candidate.beam][candidate.token as usize],
+                constraint,
+                group,
+                phrases: candidate.bank,
+            });
+            moves.push(Move {
+                parent: candidate.beam,
+                token: candidate.token,
+            });
+        }
+        // The rows are needed once more, for the plain log-probability of what finished.
+        self.pools[group]
+            .settle(|beam, token| self.live[beam].logprob + rows[beam][token as usize]);
+        tokens
+    }
+
+    /// The continuations of a group that are looked at, best first.
+    fn candidates(
+        &mut self,
+        group: usize,
+        rows: &[&[f64]],
+        chosen: &[u32],
+        length: usize,
+        looked_at: usize,
+    ) -> Vec<Candidate> {
+        let left = self.options.max_new_tokens - length;
+        let mut scored = Vec::new();
+        let mut words = vec![0u32; self.vocab.div_ceil(32)];
+        let mut all: Vec<(usize, Vec<f64>)> = Vec::new();
+        for (index, beam) in self
+            .live
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, beam)| beam.group == group)
+        {
+            let mut row: Vec<f64> = rows[index].iter().map(|x| beam.score + x).collect();
+            for &token in chosen {
+                row[token as usize] -= self.options.diversity_penalty;
+            }
+            if beam.constraint.mask(&mut words) {
+                for (token, score) in row.iter_mut().enumerate() {
+                    if (words[token / 32] >> (token % 32)) & 1 == 0 {
+                        *score = f64::NEG_INFINITY;
+                    }
+                }
+            }
+            let may_end = beam.constraint.is_accepting() && self.phrases.is_done(beam.phrases);
+            for &eos in &self.options.eos_tokens {
+                row[eos as usize] = if may_end {
+                    beam.score + rows[index][eos as usize]
+                } else {
+                    f64::NEG_INFINITY
+                };
+                if may_end {
+                    row[eos as usize] -= self.options.diversity_penalty
+                        * chosen.iter().filter(|token| **token == eos).count() as f64;
+                }
+            }
+            self.phrases
+                .keep_feasible(beam.phrases, left, &self.options.eos_tokens, &mut row);
+            all.push((index, row));
+        }
+        let extra = |index: usize| self.phrases.advancing(self.live[index].phrases);
+        match &mut self.stream {
+            Some(stream) => sampled(&all, looked_at, || stream.unit(), &mut scored),
+            None => best(&all, looked_at, extra, &mut scored),
+        }
+        for candidate in &mut scored {
+            candidate.ends = self.options.eos_tokens.contains(&candidate.token);
+            let state = self.live[candidate.beam].phrases;
+            candidate.bank = if candidate.ends {
+                state
+            } else {
+                self.phrases.next(state, candidate.token)
+            };
+        }
+        scored
+    }
+
+    fn finish_candidate(&mut self, group: usize, candidate: &Candidate, length: usize) {
+        let parent = &self.live[candidate.beam];
+        let complete = candidate.ends || {
+            let mut constraint = parent.constraint.clone();
+            constraint.advance(candidate.token);
+            constraint.is_accepting() && self.phrases.is_done(candidate.bank)
+        };
+        let mut tokens = parent.tokens.clone();
+        tokens.push(candidate.token);
+        self.pools[group].add(Hypothesis {
+            tokens,
+            score: self.options.normalised(candidate.score, length),
+            logprob: f64::NAN,
+            complete,
+            ended: candidate.ends,
+            origin: (candidate.beam, candidate.token),
+        });
+    }
+
+    fn group_done(&self, group: usize, next: &[Beam<C>], length: usize) -> bool {
+        let pool = &self.pools[group];
+        let best = next
+            .iter()
+            .map(|beam| beam.score)
+            .fold(f64::NEG_INFINITY, f64::max);
+        if next.is_empty() || length >= self.options.max_new_tokens {
+            return true;
+        }
+        let Some(worst) = pool.worst_when_full() else {
+            return false;
+        };
+        let reachable = match self.options.early_stopping {
+            EarlyStopping::Yes => return true,
+            EarlyStopping::Never if self.options.length_penalty > 0.0 => {
+                self.options.max_new_tokens
+            }
+            _ => length,
+        };
+        self.options.normalised(best, reachable) <= worst
+    }
+}

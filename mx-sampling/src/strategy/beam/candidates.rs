@@ -1,0 +1,139 @@
+//! The continuations that a round looks at.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use crate::math;
+
+/// One continuation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) beam: usize,
+    pub(super) token: u32,
+    pub(super) score: f64,
+    pub(super) ends: bool,
+    /// State of the required phrases after it.
+    pub(super) bank: u32,
+}
+
+impl Candidate {
+    fn new(beam: usize, token: usize, score: f64) -> Self {
+        Self {
+            beam,
+            token: token as u32,
+            score,
+            ends: false,
+            bank: 0,
+        }
+    }
+}
+
+/// Score descending, then beam, then token.
+fn order(a: &Candidate, b: &Candidate) -> Ordering {
+    b.score
+        .total_cmp(&a.score)
+        .then(a.beam.cmp(&b.beam))
+        .then(a.token.cmp(&b.token))
+}
+
+/// The best `count` continuations of all beams; with required phrases also, per beam, its own best `count`
+/// and every token that advances a phrase.
+pub(super) fn best<'a>(
+    rows: &[(usize, Vec<f64>)],
+    count: usize,
+    extra: impl Fn(usize) -> &'a [u32],
+    out: &mut Vec<Candidate>,
+) {
+    let mut constrained = false;
+    for (beam, row) in rows {
+        let first = out.len();
+        let live = row
+            .iter()
+            .enumerate()
+            .filter(|(_, score)| **score > f64::NEG_INFINITY);
+        out.extend(live.map(|(token, score)| Candidate::new(*beam, token, *score)));
+        let own = &mut out[first..];
+        let wanted = extra(*beam);
+        constrained |= !wanted.is_empty();
+        let advancing: Vec<Candidate> = own
+            .iter()
+            .filter(|candidate| wanted.contains(&candidate.token))
+            .copied()
+            .collect();
+        if own.len() > count {
+            own.select_nth_unstable_by(count - 1, order);
+            out.truncate(first + count);
+        }
+        for candidate in advancing {
+            if !out[first..].contains(&candidate) {
+                out.push(candidate);
+            }
+        }
+    }
+    out.sort_unstable_by(order);
+    if !constrained {
+        out.truncate(count);
+    }
+}
+
+/// Draws `count` continuations without replacement from `softmax(score)`, one uniform each, and sorts them.
+pub(super) fn sampled(
+    rows: &[(usize, Vec<f64>)],
+    count: usize,
+    mut uniform: impl FnMut() -> f64,
+    out: &mut Vec<Candidate>,
+) {
+    let max = rows
+        .iter()
+        .flat_map(|(_, row)| row)
+        .fold(f64::NEG_INFINITY, |max, &x| if x > max { x } else { max });
+    let mut weights: Vec<Vec<f64>> = rows
+        .iter()
+        .map(|(_, row)| row.iter().map(|x| math::exp(x - max)).collect())
+        .collect();
+    for _ in 0..count {
+        let totals: Vec<f64> = weights.iter().map(|row| row.iter().sum()).collect();
+        let total: f64 = totals.iter().sum();
+        if !(total > 0.0) {
+            break;
+        }
+        let mut target = uniform() * total;
+        let beam = crate::draw::inverse_cdf(&totals, target);
+        target -= totals[..beam].iter().sum::<f64>();
+        let token = crate::draw::inverse_cdf(&weights[beam], target);
+        weights[beam][token] = 0.0;
+        out.push(Candidate::new(rows[beam].0, token, rows[beam].1[token]));
+    }
+    out.sort_unstable_by(order);
+}
+
+/// Shares `width` places among the states of the required phrases: equal parts, those of a state with fewer
+/// candidates passed on to the best of the others. The order stays that of the scores.
+pub(super) fn share(sorted: Vec<Candidate>, width: usize) -> Vec<Candidate> {
+    let mut banks: BTreeMap<u32, usize> = BTreeMap::new();
+    for candidate in &sorted {
+        *banks.entry(candidate.bank).or_insert(0) += 1;
+    }
+    // With more states than places the states with the best candidates get one each.
+    let quota = (width / banks.len().max(1)).max(1);
+    let mut taken: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut chosen = vec![false; sorted.len()];
+    let mut places = width;
+    for (slot, candidate) in chosen.iter_mut().zip(&sorted) {
+        let taken = taken.entry(candidate.bank).or_insert(0);
+        if *taken < quota && places > 0 {
+            *slot = true;
+            *taken += 1;
+            places -= 1;
+        }
+    }
+    for slot in chosen.iter_mut().filter(|slot| !**slot).take(places) {
+        *slot = true;
+    }
+    sorted
+        .into_iter()
+        .zip(chosen)
+        .filter(|(_, chosen)| *chosen)
+        .map(|(candidate, _)| candidate)
+        .collect()
+}

@@ -2,6 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::device::DeviceError;
+use crate::engine::cpu::PackError;
 use crate::template::TemplateError;
 use crate::tokenizer::TokenizerError;
 use crate::weights::{CheckpointError, WeightsError};
@@ -48,6 +49,9 @@ pub enum LoadError {
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The kernels of the CPU engine cannot hold the model.
+    #[error("the CPU engine cannot run this model: {0}")]
+    Cpu(#[source] crate::engine::cpu::CpuError),
     /// The tokenizer has more tokens than the model.
     #[error("{}: the tokenizer has {tokens} tokens, the model only {vocab}", path.display())]
     VocabularyMismatch {
@@ -58,4 +62,13 @@ pub enum LoadError {
         /// Rows of the embedding.
         vocab: usize,
     },
+}
+
+impl From<PackError> for LoadError {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Checkpoint(error) => LoadError::Checkpoint(error),
+            PackError::Cpu(error) => LoadError::Cpu(error),
+        }
+    }
 }

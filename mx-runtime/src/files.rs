@@ -3,6 +3,7 @@
 use crate::config::{self, ConfigError, GenerationDefaults, ModelConfig};
 use crate::device::DeviceId;
 use crate::engine::burn::BurnEngine;
+use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::error::LoadError;
 use crate::weights::names::Naming;
 use crate::weights::{Checkpoint, Gguf, Safetensors, TensorStore};
@@ -115,6 +116,14 @@ impl ModelFiles {
     /// The GGUF container, where the model is one.
     pub fn gguf(&self) -> Option<&Gguf> {
         self.gguf.as_deref()
+    }
+
+    /// Packs the weights for the CPU engine.
+    ///
+    /// # Errors
+    /// [`LoadError`] for dimensions that its kernels cannot hold, and for a missing or misshapen tensor.
+    pub fn cpu_engine(&self, options: &CpuOptions) -> Result<CpuEngine, LoadError> {
+        Ok(CpuEngine::load(&self.config, &self.checkpoint, options)?)
     }
 
     /// Loads the weights onto a burn device.

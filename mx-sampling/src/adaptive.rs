@@ -73,7 +73,7 @@ impl AdaptiveP {
     ) {
         let target = self.adapted(state);
         let n = row.to_list();
-        let z = row.sums().z;
+        let z = row.total();
         originals.clear();
         for at in 0..n {
             let a = (f64::from(row.s.values[at]) - f64::from(row.max)) / row.t;

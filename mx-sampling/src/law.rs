@@ -33,7 +33,7 @@ pub struct Law<'a> {
 
 impl<'a> Law<'a> {
     pub(crate) fn new(mut row: Row<'a>, greedy: bool) -> Self {
-        let z = if greedy { 1.0 } else { row.sums().z };
+        let z = if greedy { 1.0 } else { row.total() };
         Self { row, greedy, z }
     }
 

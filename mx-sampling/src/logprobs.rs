@@ -83,7 +83,7 @@ impl LogprobReport {
         let (Some(n), Some(side)) = (self.raw, &mut self.result.raw) else {
             return;
         };
-        self.raw_lse = f64::from(row.max) + math::ln(row.sums().z);
+        self.raw_lse = f64::from(row.max) + math::ln(row.total());
         read_top(row, n, self.raw_lse, &mut side.top);
         let out = row
             .logits
@@ -126,7 +126,7 @@ impl LogprobReport {
                 side.top.extend((n > 0).then_some(side.chosen));
             } else {
                 // In units of the scaled logits, as the keys are scaled below.
-                let lse = f64::from(row.max) / row.t + math::ln(row.sums().z);
+                let lse = f64::from(row.max) / row.t + math::ln(row.total());
                 read_top(row, n, lse, &mut side.top);
             }
         }

@@ -20,6 +20,8 @@ pub(crate) struct Scratch {
     pub(crate) keys: Vec<u64>,
     /// Mass per bin, for selections by mass.
     pub(crate) bins: Vec<f64>,
+    /// Bin of every list entry.
+    pub(crate) numbers: Vec<u16>,
 }
 
 impl Scratch {
@@ -32,7 +34,8 @@ impl Scratch {
         self.ids.resize(vocab + BLOCK, 0);
         self.values.resize(vocab + BLOCK, 0.0);
         self.weights.resize(vocab, 0.0);
-        self.keys.reserve(vocab);
+        self.numbers.resize(vocab, 0);
+        self.keys.reserve(vocab.saturating_sub(self.keys.len()));
         self.bins.resize(crate::select::BINS, 0.0);
     }
 }
@@ -59,6 +62,8 @@ pub(crate) struct Row<'a> {
     pub(crate) t: f64,
     /// Valid for the present shape and temperature; weights and block sums are filled when it is.
     pub(crate) sums: Option<Sums>,
+    /// Like `sums`, for a row of which only `Σ e^a` was asked for.
+    total: Option<f64>,
     /// Least number of tokens a truncation keeps.
     pub(crate) min_keep: usize,
     /// NaN counts as −inf.
@@ -78,6 +83,7 @@ impl<'a> Row<'a> {
             max: f32::NEG_INFINITY,
             t: 1.0,
             sums: None,
+            total: None,
             min_keep: 1,
             sanitize: false,
             infinite: false,
@@ -114,7 +120,7 @@ impl<'a> Row<'a> {
         }
         self.max = max;
         self.shape = Shape::Dense;
-        self.sums = None;
+        self.forget_sums();
         Ok(())
     }
 
@@ -203,6 +209,37 @@ impl<'a> Row<'a> {
         sums
     }
 
+    /// `Σ e^a`, with block sums (and weights, for a list) filled.
+    pub(crate) fn total(&mut self) -> f64 {
+        if let Some(sums) = self.sums {
+            return sums.z;
+        }
+        if let Some(total) = self.total {
+            return total;
+        }
+        if matches!(self.shape, Shape::List(_)) {
+            return self.sums().z;
+        }
+        let s = &mut *self.s;
+        let inv_t = (1.0 / self.t) as f32;
+        let total = simd::exp_total(
+            self.backend,
+            self.logits,
+            &s.block_max,
+            self.max,
+            inv_t,
+            &mut s.block_sum,
+        );
+        self.total = Some(total);
+        total
+    }
+
+    /// Forgets the sums, after a change of the row.
+    pub(crate) fn forget_sums(&mut self) {
+        self.sums = None;
+        self.total = None;
+    }
+
     /// Entropy in nats: `ln Z − Σ a·e^a / Z`.
     pub(crate) fn entropy(&mut self) -> f64 {
         let Sums { z, az } = self.sums();
@@ -221,7 +258,7 @@ impl<'a> Row<'a> {
     pub(crate) fn heat(&mut self, t: f64) {
         if t != 1.0 {
             self.t *= t;
-            self.sums = None;
+            self.forget_sums();
         }
     }
 
@@ -237,7 +274,7 @@ impl<'a> Row<'a> {
             &mut s.values,
         );
         self.shape = Shape::List(n);
-        self.sums = None;
+        self.forget_sums();
         n
     }
 
@@ -260,7 +297,7 @@ impl<'a> Row<'a> {
             kept += usize::from(keep(at, value));
         }
         self.shape = Shape::List(kept);
-        self.sums = None;
+        self.forget_sums();
     }
 
     /// Recomputes the maximum of a list after its largest entries may have gone.
@@ -269,7 +306,7 @@ impl<'a> Row<'a> {
             self.max = self.s.values[..n]
                 .iter()
                 .fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
-            self.sums = None;
+            self.forget_sums();
         }
     }
 
@@ -295,7 +332,7 @@ impl<'a> Row<'a> {
         }
         self.t = 1.0;
         self.shape = Shape::Unscanned;
-        self.sums = None;
+        self.forget_sums();
     }
 
     /// The first token of the total order.
@@ -327,8 +364,7 @@ impl<'a> Row<'a> {
 
     /// The smallest id whose cumulative weight exceeds `u` times the total, and its weight.
     pub(crate) fn draw(&mut self, u: f64) -> (u32, f64) {
-        let Sums { z, .. } = self.sums();
-        let target = u * z;
+        let target = u * self.total();
         let len = self.len();
         let mut before = 0.0;
         let mut last = None;

@@ -453,7 +453,7 @@ impl Sampler {
         scan_with(&mut row, mask, &mut masked, after, explain)?;
         if plan.stateful {
             let n = row.to_list();
-            self.last = Some(Last { n, z: row.sums().z });
+            self.last = Some(Last { n, z: row.total() });
         }
         Ok((Law::new(row, plan.greedy), &mut self.stream))
     }
@@ -670,6 +670,16 @@ fn add(x: f32, bias: f64) -> f32 {
 
 impl Clone for Sampler {
     fn clone(&self) -> Self {
+        // Buffers hold nothing that outlives a step, except the law of the last one, which a commit may need.
+        let mut scratch = Scratch::default();
+        let mut originals = Vec::new();
+        if let Some(last) = self.last {
+            scratch.ids.extend_from_slice(&self.scratch.ids[..last.n]);
+            scratch
+                .weights
+                .extend_from_slice(&self.scratch.weights[..last.n]);
+            originals.extend_from_slice(&self.originals);
+        }
         Self {
             plan: Arc::clone(&self.plan),
             vocab: self.vocab,
@@ -678,12 +688,10 @@ impl Clone for Sampler {
             state: self.state,
             processors: self.processors.clone(),
             backend: self.backend,
-            // Buffers hold nothing that outlives a step, except the last law, which a fork does not need
-            // unless it commits: it is copied by `fork_last`.
             dry: DryScratch::default(),
-            scratch: Scratch::default(),
-            originals: Vec::new(),
-            last: None,
+            scratch,
+            originals,
+            last: self.last,
             logprobs: self.logprobs.clone(),
             explanation: self.explanation.clone(),
         }

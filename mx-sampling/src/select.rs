@@ -1,15 +1,28 @@
 //! Selections without sorting: the k-th token, and the prefix that holds a given mass.
 
 use crate::row::{Row, Shape, order_key};
+use crate::simd::{self, BLOCK, Bins};
 
 /// Bins of a selection by mass.
 pub(crate) const BINS: usize = 2048;
 
-/// Sorting key range that the bins cover, in nats; what lies beyond shares the last bin.
-const RANGE: f64 = 32.0;
+/// Bins per nat of the key; what lies beyond the last bin shares it.
+const BINS_PER_NAT: f64 = 64.0;
+
+/// Blocks that the estimate of a radius looks at.
+const SAMPLED_BLOCKS: usize = 16;
+
+/// Share of the unwanted mass that the estimate places beyond the radius.
+const RESERVE: f64 = 0.7;
+
+/// Smallest radius that is tried, in bins.
+const LEAST_RADIUS: usize = 128;
 
 /// Below this many entries a selection by mass sorts.
 const SORTED: usize = 32;
+
+/// Blocks per group of the selection among block maxima.
+const GROUP: usize = 16;
 
 /// What a prefix by mass is ordered by. Ties follow the total order.
 #[derive(Debug, Clone, Copy)]
@@ -18,17 +31,6 @@ pub(crate) enum MassOrder {
     Probability,
     /// Distance of `a = (x − max)/t` from this centre, ascending.
     Distance(f64),
-}
-
-impl MassOrder {
-    /// The key of a logit: smaller comes first, never negative.
-    fn key(self, value: f32, max: f64, inv_t: f64) -> f64 {
-        let a = (f64::from(value) - max) * inv_t;
-        match self {
-            Self::Probability => -a,
-            Self::Distance(centre) => (a - centre).abs(),
-        }
-    }
 }
 
 impl Row<'_> {
@@ -48,21 +50,31 @@ impl Row<'_> {
         self.retain(|at, value| order_key(value, at) <= cut);
     }
 
-    /// A logit that at least `k` tokens reach, from the block maxima.
+    /// A logit that at least `k` tokens reach: the k-th largest block maximum.
     fn top_bound(&mut self, k: usize) -> f32 {
         let s = &mut *self.s;
         if k > s.block_max.len() {
             return f32::NEG_INFINITY;
         }
+        // Maxima of groups of blocks bound the k-th block maximum in turn, so that only few are selected from.
+        let groups = s.block_max.chunks(GROUP);
+        let bound = if k <= groups.len() {
+            s.keys.clear();
+            s.keys.extend(
+                groups.map(|group| order_key(group.iter().fold(f32::NEG_INFINITY, larger), 0)),
+            );
+            crate::row::key_value(*s.keys.select_nth_unstable(k - 1).1)
+        } else {
+            f32::NEG_INFINITY
+        };
         s.keys.clear();
         s.keys.extend(
             s.block_max
                 .iter()
-                .enumerate()
-                .map(|(at, &x)| order_key(x, at)),
+                .filter(|x| **x >= bound)
+                .map(|&x| order_key(x, 0)),
         );
-        let (_, nth, _) = s.keys.select_nth_unstable(k - 1);
-        crate::row::key_value(*nth)
+        crate::row::key_value(*s.keys.select_nth_unstable(k - 1).1)
     }
 
     /// The key of the `k`-th of the first `n` list entries, counted from 1.
@@ -139,78 +151,209 @@ impl Row<'_> {
     /// Keeps the shortest prefix of `order` with at least `fraction` of the mass: a token stays iff the mass
     /// before it is below `fraction` of the whole.
     pub(crate) fn keep_mass(&mut self, fraction: f64, order: MassOrder) {
-        let target = fraction * self.sums().z;
-        let n = self.to_list();
-        self.sums();
-        let cut = self.mass_cut(n, target, order);
-        let Some((key, at)) = cut else { return };
-        let (max, inv_t) = (f64::from(self.max), 1.0 / self.t);
-        match order {
-            MassOrder::Probability => self.retain(|at, value| order_key(value, at) <= key),
-            MassOrder::Distance(_) => {
-                let limit = order.key(self.s.values[at], max, inv_t);
-                self.retain(|at, value| {
-                    let distance = order.key(value, max, inv_t);
-                    distance < limit || (distance == limit && order_key(value, at) <= key)
-                });
-                self.refresh_max();
+        let target = fraction * self.total();
+        let keys = Bins {
+            max: f64::from(self.max),
+            inv_t: 1.0 / self.t,
+            centre: if let MassOrder::Distance(centre) = order {
+                centre
+            } else {
+                0.0
+            },
+            per_nat: BINS_PER_NAT,
+            last: (BINS - 1) as f64,
+        };
+        let chosen = match self.shape {
+            Shape::List(n) => self.fill_bins(n, target, keys),
+            _ => self.gather_mass(target, keys),
+        };
+        let n = self.len();
+        let surely =
+            |numbers: &[u16], bin: usize| numbers.iter().filter(|x| usize::from(**x) < bin).count();
+        match chosen {
+            Some((bin, _))
+                if self.min_keep > 1 && surely(&self.s.numbers[..n], bin) < self.min_keep =>
+            {
+                self.cut_sorted(target, keys);
             }
+            Some((bin, before)) => self.cut_in_bin(bin, before, target, keys),
+            None => self.forget_sums(),
+        }
+        if matches!(order, MassOrder::Distance(_)) {
+            self.refresh_max();
         }
     }
 
-    /// The last kept entry of the list as key and position; `None` when everything stays.
-    fn mass_cut(&mut self, n: usize, target: f64, order: MassOrder) -> Option<(u64, usize)> {
-        let (max, inv_t, min_keep) = (f64::from(self.max), 1.0 / self.t, self.min_keep);
+    /// Makes a list of everything near enough to the front of the order to hold the target mass, and finds the
+    /// bin in which the target is reached, with the mass before it.
+    ///
+    /// Only what lies within a radius is gathered. The radius starts at an estimate from a sample of the row
+    /// and grows until the bins inside it hold the target, so the estimate decides the cost and never the
+    /// result.
+    fn gather_mass(&mut self, target: f64, keys: Bins) -> Option<(usize, f64)> {
+        let centre = keys.centre;
+        let z = self.total();
+        for bins in self.radii(target, z, keys).into_iter().chain([BINS]) {
+            let radius = if bins >= BINS {
+                f64::INFINITY
+            } else {
+                bins as f64 / BINS_PER_NAT
+            };
+            // A little lower, so that rounding cannot lose what belongs to the last bin inside.
+            let threshold = f64::from(self.max) + self.t * (centre - radius * (1.0 + 1e-9) - 1e-9);
+            let n = self.gather((threshold as f32).next_down());
+            let chosen = self.fill_bins(n, target, keys);
+            let enough = || {
+                let inside = self.s.numbers[..n]
+                    .iter()
+                    .filter(|x| usize::from(**x) < bins);
+                self.min_keep == 1 || inside.take(self.min_keep).count() == self.min_keep
+            };
+            if bins >= BINS || (chosen.is_some_and(|(bin, _)| bin < bins) && enough()) {
+                return chosen;
+            }
+            self.shape = Shape::Dense;
+        }
+        None
+    }
+
+    /// Radii to try, in bins: one from the sample, then a few wider ones.
+    fn radii(&mut self, target: f64, z: f64, keys: Bins) -> [usize; 4] {
+        let blocks = self.s.block_max.len();
+        let step = blocks.div_ceil(SAMPLED_BLOCKS);
+        let mut sampled = 0;
+        let mut n = 0;
         let s = &mut *self.s;
-        let key = |at: usize| order.key(s.values[at], max, inv_t);
-        let bin = |at: usize| ((key(at) * (BINS as f64 / RANGE)) as usize).min(BINS - 1);
+        for block in self.logits.chunks(BLOCK).step_by(step) {
+            s.values[n..n + block.len()].copy_from_slice(block);
+            n += block.len();
+            sampled += 1;
+        }
+        self.fill_bins(n, f64::INFINITY, keys);
+        // Beyond the radius may lie what is not wanted, with some reserve for the chance of the sample.
+        let scale = blocks as f64 / f64::from(sampled.max(1u32));
+        let allowed = (z - target) * RESERVE / scale;
+        let mut beyond = 0.0;
+        let mut bins = BINS;
+        while bins > LEAST_RADIUS && beyond + self.s.bins[bins - 1] <= allowed {
+            bins -= 1;
+            beyond += self.s.bins[bins];
+        }
+        [
+            bins,
+            bins + bins / 8 + 8,
+            bins + bins / 2 + 32,
+            2 * bins + 256,
+        ]
+        .map(|bins| bins.min(BINS))
+    }
+
+    /// Fills weights and bins of the list and finds the bin in which the target is reached.
+    fn fill_bins(&mut self, n: usize, target: f64, keys: Bins) -> Option<(usize, f64)> {
+        let s = &mut *self.s;
+        simd::exp_list(
+            self.backend,
+            &s.values[..n],
+            self.max,
+            keys.inv_t as f32,
+            &mut s.weights[..n],
+            &mut s.block_sum,
+        );
         s.bins.fill(0.0);
-        for at in 0..n {
-            s.bins[bin(at)] += f64::from(s.weights[at]);
+        simd::bin_numbers(self.backend, &s.values[..n], &keys, &mut s.numbers[..n]);
+        for (&number, &weight) in s.numbers[..n].iter().zip(&s.weights[..n]) {
+            s.bins[usize::from(number) % BINS] += f64::from(weight);
         }
         let mut before = 0.0;
-        let mut chosen = BINS;
-        for (b, mass) in s.bins.iter().enumerate() {
+        for (bin, mass) in s.bins.iter().enumerate() {
             if *mass > 0.0 && before + mass >= target {
-                chosen = b;
-                break;
+                return Some((bin, before));
             }
             before += mass;
         }
-        s.keys.clear();
-        s.keys
-            .extend((0..n).filter(|&at| bin(at) == chosen).map(|at| at as u64));
-        let compare = |a: &u64, b: &u64| {
-            let (a, b) = (*a as usize, *b as usize);
-            key(a)
-                .total_cmp(&key(b))
-                .then(order_key(s.values[a], a).cmp(&order_key(s.values[b], b)))
-        };
-        let last = last_by_mass(
-            &mut s.keys,
-            before,
-            target,
-            |at| f64::from(s.weights[at as usize]),
-            compare,
-        );
-        let mut cut = last.map(|at| at as usize);
-        if min_keep > 1 {
-            cut = cut.map(|at| {
-                s.keys.clear();
-                s.keys
-                    .extend((0..n as u64).filter(|other| compare(other, &(at as u64)).is_le()));
-                let kept = s.keys.len();
-                if kept >= min_keep || min_keep >= n {
-                    return if kept >= min_keep { at } else { usize::MAX };
-                }
-                s.keys.clear();
-                s.keys.extend(0..n as u64);
-                *s.keys.select_nth_unstable_by(min_keep - 1, compare).1 as usize
-            });
-        }
-        cut.filter(|&at| at != usize::MAX)
-            .map(|at| (order_key(s.values[at], at), at))
+        None
     }
+
+    /// Cuts the list at the entry of `chosen` where the mass reaches the target.
+    fn cut_in_bin(&mut self, chosen: usize, before: f64, target: f64, keys: Bins) {
+        let n = self.len();
+        let s = &mut *self.s;
+        // What lies behind the bin goes at once; the positions of what lies in it are noted on the way.
+        s.keys.clear();
+        let kept = simd::compact(
+            self.backend,
+            &mut s.ids,
+            &mut s.values,
+            &s.numbers[..n],
+            chosen as u16,
+            &mut s.keys,
+        );
+        let values = &s.values;
+        let (max, inv_t) = (self.max, keys.inv_t as f32);
+        let compare = |a: &u64, b: &u64| compare(&keys, values, *a as usize, *b as usize);
+        let mass = |at: u64| f64::from(simd::exp_one((values[at as usize] - max) * inv_t));
+        let last = last_by_mass(&mut s.keys, before, target, mass, compare);
+        let mut removed = std::mem::take(&mut s.keys);
+        removed.retain(|at| last.is_some_and(|last| compare(at, &last).is_gt()));
+        removed.sort_unstable();
+        self.shape = Shape::List(kept);
+        self.forget_sums();
+        self.remove(&removed);
+        self.s.keys = removed;
+    }
+
+    /// Removes the entries at these positions, ascending, from the list.
+    fn remove(&mut self, positions: &[u64]) {
+        let Some(&first) = positions.first() else {
+            return;
+        };
+        let n = self.len();
+        let mut to = first as usize;
+        for (i, &position) in positions.iter().enumerate() {
+            let from = position as usize + 1;
+            let end = positions.get(i + 1).map_or(n, |next| *next as usize);
+            self.s.ids.copy_within(from..end, to);
+            self.s.values.copy_within(from..end, to);
+            to += end - from;
+        }
+        self.shape = Shape::List(to);
+        self.forget_sums();
+    }
+
+    /// Cuts the list where the mass reaches the target, but not before `min_keep` tokens, by sorting it: for
+    /// the rare case that the least number decides.
+    fn cut_sorted(&mut self, target: f64, keys: Bins) {
+        let n = self.len();
+        let s = &mut *self.s;
+        let values = &s.values;
+        s.keys.clear();
+        s.keys.extend(0..n as u64);
+        s.keys
+            .sort_unstable_by(|a, b| compare(&keys, values, *a as usize, *b as usize));
+        let mut before = 0.0;
+        let reached = s.keys.iter().position(|at| {
+            before += f64::from(s.weights[*at as usize]);
+            before >= target
+        });
+        let kept = reached.map_or(n, |at| at + 1).max(self.min_keep).min(n);
+        let mut removed = std::mem::take(&mut s.keys);
+        removed.drain(..kept);
+        removed.sort_unstable();
+        self.remove(&removed);
+        self.s.keys = removed;
+    }
+}
+
+/// The order of two entries of a list; ties follow the total order.
+fn compare(bins: &Bins, values: &[f32], a: usize, b: usize) -> std::cmp::Ordering {
+    let (x, y) = (values[a], values[b]);
+    bins.key(x)
+        .total_cmp(&bins.key(y))
+        .then_with(|| order_key(x, a).cmp(&order_key(y, b)))
+}
+
+fn larger(a: f32, b: &f32) -> f32 {
+    if *b > a { *b } else { a }
 }
 
 /// The entry at which the mass, summed in the order of `compare` and starting from `before`, first reaches

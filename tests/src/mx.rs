@@ -11,6 +11,17 @@ use tempfile::TempDir;
 /// Longest time that a run of the program may take; only a hang meets it.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Beginnings of the variables that cargo sets for a test alone.
+const OF_THE_TEST: [&str; 7] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_NAME",
+    "CARGO_PRIMARY_PACKAGE",
+    "CARGO_TARGET_TMPDIR",
+    "OUT_DIR",
+];
+
 /// The program under test.
 ///
 /// Cargo tells only tests of its own package where a program lies. This one is built on first use, by the same cargo,
@@ -33,6 +44,14 @@ pub fn program() -> &'static Path {
         let mut target = folder.parent().unwrap();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
+        // Cargo describes the package of this test in variables that build scripts read: with them there they would
+        // run again, and rebuild what depends on them.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if OF_THE_TEST.iter().any(|prefix| text.starts_with(prefix)) {
+                build.env_remove(&name);
+            }
+        }
         build.args([
             "build",
             "--quiet",

@@ -33,8 +33,10 @@ impl Script {
             context: 1024,
             template: Some(TEMPLATE.to_owned()),
         };
-        for pair in bytes.as_ref().windows(2) {
-            script.follow(token(pair[0]), token(pair[1]));
+        let bytes = bytes.as_ref();
+        for (index, pair) in bytes.windows(2).enumerate() {
+            assert!(!bytes[..index].contains(&pair[1]), "a script says byte {:#x} twice", pair[1]);
+            script.next[token(pair[0]) as usize] = token(pair[1]);
         }
         script
     }
@@ -43,7 +45,7 @@ impl Script {
     pub fn repeats(bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         let mut script = Script::says(bytes);
-        script.follow(token(bytes[bytes.len() - 1]), token(bytes[1]));
+        script.next[token(bytes[bytes.len() - 1]) as usize] = token(bytes[1]);
         script
     }
 
@@ -72,15 +74,6 @@ impl Script {
         self.describe(&mut file);
         self.weigh(&mut file);
         file.write(path);
-    }
-
-    fn follow(&mut self, token: u32, next: u32) {
-        let old = &mut self.next[token as usize];
-        assert!(
-            *old == END || *old == next,
-            "a script cannot say a byte twice"
-        );
-        *old = next;
     }
 
     fn describe(&self, file: &mut Writer) {

@@ -4,9 +4,9 @@
 
 use clap::{Parser, Subcommand};
 use mx_runtime::device::DeviceId;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use xtask::golden;
+use xtask::{golden, tidy};
 
 /// Goldens, benchmarks and checks of the mx workspace.
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Check what ARCHITECTURE.md promises; exit 1 where something is wrong
+    Tidy,
     /// Run every golden file found below a folder; exit 1 on any failure
     Golden {
         /// The folder
@@ -39,6 +41,12 @@ enum Command {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
+        Command::Tidy => {
+            let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+            let wrong = tidy::run(root)?;
+            wrong.iter().for_each(|line| println!("{line}"));
+            Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Golden {
             dir,
             device,

@@ -6,6 +6,7 @@
 //! with several tokens and [`Want::All`] logits; beams and best-of-n are [forks](Sequence::fork) stepped together.
 
 pub mod burn;
+pub mod cpu;
 mod error;
 mod output;
 

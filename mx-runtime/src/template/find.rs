@@ -24,8 +24,6 @@ const FIELD: &str = "chat_template";
 /// A file with a template in its own right is the newer way and goes first.
 const JINJA_FILE: &str = "chat_template.jinja";
 const JSON_FILES: [&str; 2] = ["chat_template.json", "tokenizer_config.json"];
-/// `tokenizer_config.json` also lists added tokens, which may be thousands.
-const MAX_JSON_BYTES: usize = 64 << 20;
 
 /// Looks for the chat template of a model folder: `chat_template.jinja`, then
 /// `chat_template.json`, then `tokenizer_config.json`. `None` if none of them has one.
@@ -55,7 +53,7 @@ pub fn find_chat_template(
             path: path.clone(),
             reason,
         };
-        let content = read(&path, MAX_JSON_BYTES, "MAX_JSON_BYTES")?;
+        let content = read(&path, limits.config_bytes, "config_bytes")?;
         let content: Value =
             serde_json::from_str(&content).map_err(|e| bad(format!("no valid JSON: {e}")))?;
         let field = &content[FIELD];

@@ -100,8 +100,11 @@ pub struct RenderOptions {
 pub struct TemplateLimits {
     /// Size of the template. 256 KiB.
     pub source_bytes: usize,
+    /// Size of a JSON file that a template is looked for in; such files also list added tokens. 64 MiB.
+    pub config_bytes: usize,
     /// Work of one rendering: about one unit per instruction and per 64 bytes of data. 500 000, which
-    /// also bounds memory to some 32 MB. A turn of a conversation takes about 50.
+    /// also bounds memory to some 32 MB. A turn of a conversation takes
+    /// 50 to 100, plus its length.
     pub fuel: u64,
     /// Nesting of macros and includes. 100.
     pub recursion: usize,
@@ -115,6 +118,7 @@ impl Default for TemplateLimits {
     fn default() -> Self {
         Self {
             source_bytes: 256 << 10,
+            config_bytes: 64 << 20,
             fuel: 500_000,
             recursion: 100,
             nesting: 64,

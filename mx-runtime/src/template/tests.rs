@@ -132,10 +132,22 @@ fn limits_hold() {
     assert_eq!(limit_of("{{ 'x' * 999999999 }}"), "fuel");
     let doubling = "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}";
     assert_eq!(limit_of(doubling), "fuel");
-    assert_eq!(
-        limit_of("{% for i in range(9000) %}{{ 'x' * 2000 }}{% endfor %}"),
-        "output_bytes"
-    );
+    let limits = TemplateLimits {
+        output_bytes: 99,
+        ..TemplateLimits::default()
+    };
+    let long = ChatTemplate::with_limits("{{ 'x' * 100 }}", TemplateTokens::default(), limits);
+    let error = long
+        .unwrap()
+        .render(&[], &RenderOptions::default())
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        TemplateError::LimitExceeded {
+            limit_name: "output_bytes",
+            ..
+        }
+    ));
     let nested =
         "{% set ns = namespace(x=[]) %}{% for i in range(90) %}{% set ns.x = [ns.x] %}{% endfor %}";
     assert_eq!(
@@ -175,10 +187,26 @@ fn nesting_of_the_source_is_bounded() {
         );
         let _ = rendered(&deep);
     }
-    let deep = "{% if true %}".repeat(20_000) + &"{% endif %}".repeat(20_000);
+    let deep = "{% if 1 %}".repeat(10_000) + &"{% endif %}".repeat(10_000);
     let _ = rendered(&deep);
-    let filters = format!("{{{{ 'x'{} }}}}", " | upper".repeat(50_000));
+    let filters = format!("{{{{ 'x'{} }}}}", "|upper".repeat(36_000));
     let _ = rendered(&filters);
+}
+
+#[test]
+fn deep_values_do_not_overflow_the_stack() {
+    let (open, close) = ("[".repeat(60), "]".repeat(60));
+    let nest = format!(
+        "{{% set ns = namespace(x=[]) %}}{{% for i in range(4000) %}}{{% set ns.x = {open}ns.x{close} %}}{{% endfor %}}"
+    );
+    assert_eq!(rendered(&nest).unwrap(), "");
+    for end in [
+        "{{ ns.x }}",
+        "{{ [ns.x, [ns.x]] | sort | length }}",
+        "{{ ns.x == [ns.x] }}",
+    ] {
+        let _ = rendered(&format!("{nest}{end}"));
+    }
 }
 
 #[test]
@@ -209,14 +237,22 @@ fn values_given_are_bounded() {
 fn tokenizer() -> BpeTokenizer {
     let specials = ["<s>", "</s>", "<|im|>", "<|im|>x", "<|end|>", "[T]"];
     let alphabet = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
+    let space = "\u{2581}".to_owned();
     let tokens: Vec<String> = specials
         .map(str::to_owned)
         .into_iter()
         .chain(alphabet)
+        .chain([space])
         .collect();
-    let types = (0..tokens.len())
-        .map(|at| if at < specials.len() { 3 } else { 6 })
-        .collect();
+    let types = tokens
+        .iter()
+        .enumerate()
+        .map(|(at, token)| match token.starts_with("<0x") {
+            true => 6,
+            false if at < specials.len() => 3,
+            false => 1,
+        });
+    let types = types.collect();
     let vocab = GgufVocab {
         model: "llama".to_owned(),
         scores: Some(vec![0.0; tokens.len()]),
@@ -338,7 +374,7 @@ fn marks_in_the_texts_are_avoided() {
 
 #[test]
 fn templates_see_texts_as_they_are_where_nothing_is_at_stake() {
-    let source = "{% if '</think>' in messages[0].content %}<s>{{ messages[0].content.split('</think>')[-1] }}{% endif %}";
+    let source = "<s>{% if '</think>' in messages[0].content %}{{ messages[0].content.split('</think>')[-1] }}{% endif %}";
     let segments = safe(
         source,
         &[Message::new("assistant", "a < b</think>c")],

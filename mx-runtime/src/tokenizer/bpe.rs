@@ -23,6 +23,8 @@ use super::{Segment, SpecialTokens, Specials, Tokenizer, TokenizerLimits};
 /// - A text that the vocabulary cannot express is an error instead of being left out.
 /// - Byte tokens that form no UTF-8 become U+FFFD by the usual rule (one per maximal invalid
 ///   sequence) instead of one per byte of the whole run.
+/// - An added token stands for its own text, also where that text looks like the byte alphabet or
+///   would be changed by the normaliser.
 /// - With [`Specials::AsText`] a control token never hides another added token inside its text, and
 ///   no control token comes out, whatever the vocabulary holds.
 #[derive(Debug)]

@@ -167,3 +167,6 @@ impl Default for TokenizerLimits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

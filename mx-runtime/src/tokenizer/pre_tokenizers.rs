@@ -223,7 +223,10 @@ mod tests {
             ["I", "'LL", " (", "go", ")", " ", "123", "4"]
         );
         assert_eq!(words("qwen2", "a 12"), ["a", " ", "1", "2"]);
-        assert_eq!(words("default", "a<=b 1234"), ["a", "<=", "b", " 123", "4"]);
+        assert_eq!(
+            words("default", "a<=b 1234"),
+            ["a", "<=", "b", " ", "123", "4"]
+        );
         assert_eq!(words("gpt-4o", "HelloWorld's"), ["Hello", "World's"]);
         assert_eq!(
             words("tekken", "HelloWorld 12"),

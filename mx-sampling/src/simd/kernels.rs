@@ -45,12 +45,21 @@ fn exp<V: Lanes>(a: V) -> (V, V) {
     let r = a.sub(n.mul(V::splat(LN2_HI))).sub(n.mul(V::splat(LN2_LO)));
     // Minimax polynomial of degree 6 for e^r on |r| <= ln 2 / 2 (Cephes).
     let mut p = V::splat(1.987_569_1e-4);
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    for c in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
         p = p.mul(r).add(V::splat(c));
     }
     let p = p.mul(r.mul(r)).add(r).add(V::splat(1.0));
     let live = a.at_least(V::splat(EXP_FLOOR));
-    (p.scale_by_bits(shifted, ROUND.to_bits()).keep_or_zero(live), a.keep_or_zero(live))
+    (
+        p.scale_by_bits(shifted, ROUND.to_bits()).keep_or_zero(live),
+        a.keep_or_zero(live),
+    )
 }
 
 /// `e^a` of one number, the same bits as in a pass.
@@ -82,7 +91,12 @@ pub(super) fn scan<V: Lanes>(row: &[f32], block_max: &mut [f32]) -> f32 {
     let (blocks, rest) = row.as_chunks::<BLOCK>();
     let tail = (!rest.is_empty()).then(|| padded(rest));
     for (block, out) in blocks.iter().chain(&tail).zip(block_max.iter_mut()) {
-        let x: [V; VECTORS] = [vector(block, 0), vector(block, 1), vector(block, 2), vector(block, 3)];
+        let x: [V; VECTORS] = [
+            vector(block, 0),
+            vector(block, 1),
+            vector(block, 2),
+            vector(block, 3),
+        ];
         for g in 0..VECTORS {
             sums[g] = sums[g].add(x[g]);
         }
@@ -100,7 +114,12 @@ pub(super) fn mask_scan<V: Lanes>(row: &mut [f32], mask: &[u32], block_max: &mut
     let (blocks, rest) = row.as_chunks_mut::<BLOCK>();
     let mut tail = padded(rest);
     let tail_block = (!rest.is_empty()).then_some(&mut tail);
-    for ((block, words), out) in blocks.iter_mut().chain(tail_block).zip(mask.chunks(2)).zip(block_max.iter_mut()) {
+    for ((block, words), out) in blocks
+        .iter_mut()
+        .chain(tail_block)
+        .zip(mask.chunks(2))
+        .zip(block_max.iter_mut())
+    {
         let bits = u64::from(words[0]) | (u64::from(words.get(1).copied().unwrap_or(0)) << 32);
         let mut top = V::splat(f32::NEG_INFINITY);
         for g in 0..VECTORS {
@@ -123,7 +142,7 @@ pub(super) fn mask_scan<V: Lanes>(row: &mut [f32], mask: &[u32], block_max: &mut
 
 /// Sums of one block; the weights go to `store` when there is one.
 #[inline(always)]
-fn exp_block<V: Lanes>(
+fn exp_block<V: Lanes, const ENTROPY: bool>(
     block: &[f32; BLOCK],
     max: f32,
     inv_t: f32,
@@ -138,9 +157,11 @@ fn exp_block<V: Lanes>(
             e.store(&mut store.as_chunks_mut::<LANES>().0[g]);
         }
         z = z.add(e);
-        az = az.add(a.mul(e));
+        if ENTROPY {
+            az = az.add(a.mul(e));
+        }
     }
-    (z.sum(), az.sum())
+    (z.sum(), if ENTROPY { az.sum() } else { 0.0 })
 }
 
 #[inline(always)]
@@ -151,18 +172,47 @@ pub(super) fn exp_sums<V: Lanes>(
     inv_t: f32,
     block_sum: &mut [f64],
 ) -> Sums {
+    exp_row::<V, true>(row, block_max, max, inv_t, block_sum)
+}
+
+#[inline(always)]
+pub(super) fn exp_total<V: Lanes>(
+    row: &[f32],
+    block_max: &[f32],
+    max: f32,
+    inv_t: f32,
+    block_sum: &mut [f64],
+) -> f64 {
+    exp_row::<V, false>(row, block_max, max, inv_t, block_sum).z
+}
+
+#[inline(always)]
+fn exp_row<V: Lanes, const ENTROPY: bool>(
+    row: &[f32],
+    block_max: &[f32],
+    max: f32,
+    inv_t: f32,
+    block_sum: &mut [f64],
+) -> Sums {
     let mut sums = Sums::default();
     let (blocks, rest) = row.as_chunks::<BLOCK>();
     let tail = (!rest.is_empty()).then(|| padded(rest));
-    for ((block, &top), out) in blocks.iter().chain(&tail).zip(block_max).zip(block_sum.iter_mut()) {
+    for ((block, &top), out) in blocks
+        .iter()
+        .chain(&tail)
+        .zip(block_max)
+        .zip(block_sum.iter_mut())
+    {
         if (top - max) * inv_t < EXP_FLOOR {
             *out = 0.0;
             continue;
         }
-        let (z, az) = exp_block::<V>(block, max, inv_t, None);
+        let (z, az) = exp_block::<V, ENTROPY>(block, max, inv_t, None);
         *out = f64::from(z);
         sums.z += f64::from(z);
-        sums.az += f64::from(az);
+        if ENTROPY {
+            sums.az += f64::from(az);
+        }
     }
     sums
 }
@@ -184,11 +234,14 @@ pub(super) fn exp_list<V: Lanes>(
         sums.az += f64::from(az);
     };
     for ((block, store), out) in blocks.iter().zip(stores).zip(block_sum.iter_mut()) {
-        note(out, exp_block::<V>(block, max, inv_t, Some(store)));
+        note(out, exp_block::<V, true>(block, max, inv_t, Some(store)));
     }
     if let Some(out) = block_sum.get_mut(blocks.len()).filter(|_| !rest.is_empty()) {
         let mut store = [0f32; BLOCK];
-        note(out, exp_block::<V>(&padded(rest), max, inv_t, Some(&mut store)));
+        note(
+            out,
+            exp_block::<V, true>(&padded(rest), max, inv_t, Some(&mut store)),
+        );
         rest_store[..rest.len()].copy_from_slice(&store[..rest.len()]);
     }
     sums
@@ -206,7 +259,11 @@ pub(super) fn gather<V: Lanes>(
     let (blocks, rest) = row.as_chunks::<BLOCK>();
     let tail = (!rest.is_empty()).then(|| padded(rest));
     // Everything live lies above this, so that −inf never counts.
-    let least = if threshold == f32::NEG_INFINITY { f32::MIN } else { threshold };
+    let least = if threshold == f32::NEG_INFINITY {
+        f32::MIN
+    } else {
+        threshold
+    };
     let limit = V::splat(least);
     for (b, (block, &top)) in blocks.iter().chain(&tail).zip(block_max).enumerate() {
         if !(top >= least) {
@@ -215,7 +272,10 @@ pub(super) fn gather<V: Lanes>(
         for g in 0..VECTORS {
             let x: V = vector(block, g);
             let mask = x.at_least(limit);
-            let room = (ids[n..].first_chunk_mut::<LANES>(), values[n..].first_chunk_mut::<LANES>());
+            let room = (
+                ids[n..].first_chunk_mut::<LANES>(),
+                values[n..].first_chunk_mut::<LANES>(),
+            );
             if let (Some(ids), Some(values)) = room {
                 n += x.pack(mask, (b * BLOCK + g * LANES) as u32, ids, values);
             }
@@ -250,6 +310,82 @@ pub(super) fn moments<V: Lanes>(row: &[f32], max: f32) -> Moments {
 pub(super) fn count_live<V: Lanes>(row: &[f32]) -> usize {
     let (blocks, rest) = row.as_chunks::<LANES>();
     let out = V::splat(f32::NEG_INFINITY);
-    let whole: usize = blocks.iter().map(|x| V::load(x).above(out).count_ones() as usize).sum();
+    let whole: usize = blocks
+        .iter()
+        .map(|x| V::load(x).above(out).count_ones() as usize)
+        .sum();
     whole + rest.iter().filter(|x| **x > f32::NEG_INFINITY).count()
+}
+
+/// What the bins of a selection by mass are computed from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bins {
+    /// Largest logit.
+    pub(crate) max: f64,
+    /// Factor from logits to nats.
+    pub(crate) inv_t: f64,
+    /// The key is the distance of `a = (x − max)·inv_t` from this.
+    pub(crate) centre: f64,
+    /// Bins per nat.
+    pub(crate) per_nat: f64,
+    /// Number of the last bin, which takes everything beyond.
+    pub(crate) last: f64,
+}
+
+impl Bins {
+    /// The key of a logit.
+    #[inline(always)]
+    pub(crate) fn key(&self, value: f32) -> f64 {
+        ((f64::from(value) - self.max) * self.inv_t - self.centre).abs()
+    }
+}
+
+#[inline(always)]
+pub(super) fn bin_numbers<V: Lanes>(list: &[f32], bins: &Bins, out: &mut [u16]) {
+    for (out, &value) in out.iter_mut().zip(list) {
+        // `min` gives the last bin for +inf, and for NaN too; the key is never negative.
+        let bin = (bins.key(value) * bins.per_nat).min(bins.last);
+        *out = bin as i32 as u16;
+    }
+}
+
+#[inline(always)]
+pub(super) fn compact<V: Lanes>(
+    ids: &mut [u32],
+    values: &mut [f32],
+    bins: &[u16],
+    limit: u16,
+    inside: &mut Vec<u64>,
+) -> usize {
+    let mut n = 0;
+    let mut at = 0;
+    for group in bins.chunks(LANES) {
+        let (mut kept, mut equal) = (0u16, 0u16);
+        for (j, &bin) in group.iter().enumerate() {
+            kept |= u16::from(bin <= limit) << j;
+            equal |= u16::from(bin == limit) << j;
+        }
+        while equal != 0 {
+            let j = equal.trailing_zeros();
+            inside.push(n as u64 + u64::from((kept & ((1 << j) - 1)).count_ones()));
+            equal &= equal - 1;
+        }
+        // The lanes are read before anything is written, and never written beyond what was read.
+        let read = (
+            ids[at..].first_chunk::<LANES>(),
+            values[at..].first_chunk::<LANES>(),
+        );
+        if let (Some(&from), Some(lanes)) = read {
+            let lanes = V::load(lanes);
+            let room = (
+                ids[n..].first_chunk_mut::<LANES>(),
+                values[n..].first_chunk_mut::<LANES>(),
+            );
+            if let (Some(ids), Some(values)) = room {
+                n += lanes.pack_listed(kept, from, ids, values);
+            }
+        }
+        at += LANES;
+    }
+    n
 }

@@ -7,11 +7,11 @@
 #![allow(unsafe_code)]
 
 mod kernels;
-mod vector;
 #[cfg(test)]
 mod tests;
+mod vector;
 
-pub(crate) use kernels::{BLOCK, Moments, Sums, exp_one};
+pub(crate) use kernels::{BLOCK, Bins, Moments, Sums, exp_one};
 
 /// The instruction set that the passes over a row use.
 ///
@@ -130,6 +130,10 @@ compiled! {
     exp_sums(row: &[f32], block_max: &[f32], max: f32, inv_t: f32, block_sum: &mut [f64]) -> Sums
 }
 compiled! {
+    /// Like [`exp_sums`], but only `Σ e^a`: the same bits for less work.
+    exp_total(row: &[f32], block_max: &[f32], max: f32, inv_t: f32, block_sum: &mut [f64]) -> f64
+}
+compiled! {
     /// Like [`exp_sums`] on a list, and stores every `e^a`.
     exp_list(list: &[f32], max: f32, inv_t: f32, weights: &mut [f32], block_sum: &mut [f64]) -> Sums
 }
@@ -144,4 +148,13 @@ compiled! {
 compiled! {
     /// How many logits are not −inf.
     count_live(row: &[f32]) -> usize
+}
+compiled! {
+    /// The bin of every entry of a list.
+    bin_numbers(list: &[f32], bins: &Bins, out: &mut [u16]) -> ()
+}
+compiled! {
+    /// Keeps the entries whose bin is at most `limit`, in order, and returns how many; the new positions of
+    /// those in bin `limit` are appended to `inside`. Ids and values reach a whole vector beyond the bins.
+    compact(ids: &mut [u32], values: &mut [f32], bins: &[u16], limit: u16, inside: &mut Vec<u64>) -> usize
 }

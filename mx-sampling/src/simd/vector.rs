@@ -36,8 +36,22 @@ pub(crate) trait Lanes: Copy {
     fn sum(self) -> f32;
     /// Largest lane, by the same tree.
     fn max(self) -> f32;
-    /// Writes ids and values of the set lanes, packed, and returns their number. Both slices have room for 16.
-    fn pack(self, mask: u16, first: u32, ids: &mut [u32; LANES], values: &mut [f32; LANES]) -> usize;
+    /// Writes ids (`first` and up) and values of the set lanes, packed, and returns their number.
+    fn pack(
+        self,
+        mask: u16,
+        first: u32,
+        ids: &mut [u32; LANES],
+        values: &mut [f32; LANES],
+    ) -> usize;
+    /// The same with listed ids.
+    fn pack_listed(
+        self,
+        mask: u16,
+        from: [u32; LANES],
+        ids: &mut [u32; LANES],
+        values: &mut [f32; LANES],
+    ) -> usize;
 }
 
 /// The array: what every processor can do.
@@ -112,16 +126,27 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     fn keep_or_zero(self, mask: u16) -> Self {
-        Self(std::array::from_fn(|j| if (mask >> j) & 1 == 1 { self.0[j] } else { 0.0 }))
+        Self(std::array::from_fn(|j| {
+            if (mask >> j) & 1 == 1 { self.0[j] } else { 0.0 }
+        }))
     }
     #[inline(always)]
     fn keep_or_out(self, mask: u16) -> Self {
-        Self(std::array::from_fn(|j| if (mask >> j) & 1 == 1 { self.0[j] } else { f32::NEG_INFINITY }))
+        Self(std::array::from_fn(|j| {
+            if (mask >> j) & 1 == 1 {
+                self.0[j]
+            } else {
+                f32::NEG_INFINITY
+            }
+        }))
     }
     #[inline(always)]
     fn scale_by_bits(self, shifted: Self, base: u32) -> Self {
         self.zip(shifted, |p, s| {
-            f32::from_bits(p.to_bits().wrapping_add(s.to_bits().wrapping_sub(base) << 23))
+            f32::from_bits(
+                p.to_bits()
+                    .wrapping_add(s.to_bits().wrapping_sub(base) << 23),
+            )
         })
     }
     #[inline(always)]
@@ -133,19 +158,47 @@ impl Lanes for Portable {
         self.tree(larger)
     }
     #[inline(always)]
-    fn pack(self, mask: u16, first: u32, ids: &mut [u32; LANES], values: &mut [f32; LANES]) -> usize {
-        pack_bits(&self.0, mask, first, ids, values)
+    fn pack(
+        self,
+        mask: u16,
+        first: u32,
+        ids: &mut [u32; LANES],
+        values: &mut [f32; LANES],
+    ) -> usize {
+        pack_bits(&self.0, mask, |j| first + j, ids, values)
+    }
+    #[inline(always)]
+    fn pack_listed(
+        self,
+        mask: u16,
+        from: [u32; LANES],
+        ids: &mut [u32; LANES],
+        values: &mut [f32; LANES],
+    ) -> usize {
+        pack_bits(
+            &self.0,
+            mask,
+            |j| from[j as usize & (LANES - 1)],
+            ids,
+            values,
+        )
     }
 }
 
 /// [`Lanes::pack`] one set bit at a time.
 #[inline(always)]
-fn pack_bits(lanes: &[f32; LANES], mask: u16, first: u32, ids: &mut [u32; LANES], values: &mut [f32; LANES]) -> usize {
+fn pack_bits(
+    lanes: &[f32; LANES],
+    mask: u16,
+    id: impl Fn(u32) -> u32,
+    ids: &mut [u32; LANES],
+    values: &mut [f32; LANES],
+) -> usize {
     let mut left = mask;
     let mut n = 0;
     while left != 0 {
         let j = left.trailing_zeros();
-        ids[n & (LANES - 1)] = first + j;
+        ids[n & (LANES - 1)] = id(j);
         values[n & (LANES - 1)] = lanes[j as usize & (LANES - 1)];
         n += 1;
         left &= left - 1;
@@ -189,7 +242,12 @@ mod x86 {
         }
         #[inline(always)]
         fn load(from: &[f32; LANES]) -> Self {
-            unsafe { Self(_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))) }
+            unsafe {
+                Self(
+                    _mm256_loadu_ps(from.as_ptr()),
+                    _mm256_loadu_ps(from.as_ptr().add(8)),
+                )
+            }
         }
         #[inline(always)]
         fn store(self, to: &mut [f32; LANES]) {
@@ -200,20 +258,40 @@ mod x86 {
         }
         #[inline(always)]
         fn add(self, other: Self) -> Self {
-            unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
+            unsafe {
+                Self(
+                    _mm256_add_ps(self.0, other.0),
+                    _mm256_add_ps(self.1, other.1),
+                )
+            }
         }
         #[inline(always)]
         fn sub(self, other: Self) -> Self {
-            unsafe { Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
+            unsafe {
+                Self(
+                    _mm256_sub_ps(self.0, other.0),
+                    _mm256_sub_ps(self.1, other.1),
+                )
+            }
         }
         #[inline(always)]
         fn mul(self, other: Self) -> Self {
-            unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
+            unsafe {
+                Self(
+                    _mm256_mul_ps(self.0, other.0),
+                    _mm256_mul_ps(self.1, other.1),
+                )
+            }
         }
         #[inline(always)]
         fn larger(self, other: Self) -> Self {
             // The instruction gives the second operand unless the first is larger.
-            unsafe { Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
+            unsafe {
+                Self(
+                    _mm256_max_ps(self.0, other.0),
+                    _mm256_max_ps(self.1, other.1),
+                )
+            }
         }
         #[inline(always)]
         fn at_least(self, other: Self) -> u16 {
@@ -233,7 +311,12 @@ mod x86 {
         }
         #[inline(always)]
         fn keep_or_zero(self, mask: u16) -> Self {
-            unsafe { Self(_mm256_and_ps(self.0, spread(mask, 0)), _mm256_and_ps(self.1, spread(mask, 8))) }
+            unsafe {
+                Self(
+                    _mm256_and_ps(self.0, spread(mask, 0)),
+                    _mm256_and_ps(self.1, spread(mask, 8)),
+                )
+            }
         }
         #[inline(always)]
         fn keep_or_out(self, mask: u16) -> Self {
@@ -275,10 +358,34 @@ mod x86 {
             }
         }
         #[inline(always)]
-        fn pack(self, mask: u16, first: u32, ids: &mut [u32; LANES], values: &mut [f32; LANES]) -> usize {
+        fn pack(
+            self,
+            mask: u16,
+            first: u32,
+            ids: &mut [u32; LANES],
+            values: &mut [f32; LANES],
+        ) -> usize {
             let mut lanes = [0.0; LANES];
             self.store(&mut lanes);
-            pack_bits(&lanes, mask, first, ids, values)
+            pack_bits(&lanes, mask, |j| first + j, ids, values)
+        }
+        #[inline(always)]
+        fn pack_listed(
+            self,
+            mask: u16,
+            from: [u32; LANES],
+            ids: &mut [u32; LANES],
+            values: &mut [f32; LANES],
+        ) -> usize {
+            let mut lanes = [0.0; LANES];
+            self.store(&mut lanes);
+            pack_bits(
+                &lanes,
+                mask,
+                |j| from[j as usize & (LANES - 1)],
+                ids,
+                values,
+            )
         }
     }
 
@@ -326,14 +433,26 @@ mod x86 {
         }
         #[inline(always)]
         fn keep_or_out(self, mask: u16) -> Self {
-            unsafe { Self(_mm512_mask_mov_ps(_mm512_set1_ps(f32::NEG_INFINITY), mask, self.0)) }
+            unsafe {
+                Self(_mm512_mask_mov_ps(
+                    _mm512_set1_ps(f32::NEG_INFINITY),
+                    mask,
+                    self.0,
+                ))
+            }
         }
         #[inline(always)]
         fn scale_by_bits(self, shifted: Self, base: u32) -> Self {
             unsafe {
-                let n = _mm512_sub_epi32(_mm512_castps_si512(shifted.0), _mm512_set1_epi32(base as i32));
+                let n = _mm512_sub_epi32(
+                    _mm512_castps_si512(shifted.0),
+                    _mm512_set1_epi32(base as i32),
+                );
                 let n = _mm512_slli_epi32::<23>(n);
-                Self(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(self.0), n)))
+                Self(_mm512_castsi512_ps(_mm512_add_epi32(
+                    _mm512_castps_si512(self.0),
+                    n,
+                )))
             }
         }
         #[inline(always)]
@@ -357,12 +476,34 @@ mod x86 {
             }
         }
         #[inline(always)]
-        fn pack(self, mask: u16, first: u32, ids: &mut [u32; LANES], values: &mut [f32; LANES]) -> usize {
+        fn pack(
+            self,
+            mask: u16,
+            first: u32,
+            ids: &mut [u32; LANES],
+            values: &mut [f32; LANES],
+        ) -> usize {
             unsafe {
                 let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
                 let all = _mm512_add_epi32(_mm512_set1_epi32(first as i32), lane);
                 // Packed in a register and stored whole: the packing store is slow on some processors.
                 let id = _mm512_maskz_compress_epi32(mask, all);
+                _mm512_storeu_si512(ids.as_mut_ptr().cast(), id);
+                _mm512_storeu_ps(values.as_mut_ptr(), _mm512_maskz_compress_ps(mask, self.0));
+            }
+            mask.count_ones() as usize
+        }
+        #[inline(always)]
+        fn pack_listed(
+            self,
+            mask: u16,
+            from: [u32; LANES],
+            ids: &mut [u32; LANES],
+            values: &mut [f32; LANES],
+        ) -> usize {
+            unsafe {
+                let id =
+                    _mm512_maskz_compress_epi32(mask, _mm512_loadu_si512(from.as_ptr().cast()));
                 _mm512_storeu_si512(ids.as_mut_ptr().cast(), id);
                 _mm512_storeu_ps(values.as_mut_ptr(), _mm512_maskz_compress_ps(mask, self.0));
             }

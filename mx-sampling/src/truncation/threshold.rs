@@ -15,7 +15,7 @@ impl Row<'_> {
     /// `p >= epsilon`, as a threshold on the logit.
     pub(crate) fn keep_probability(&mut self, epsilon: f64) {
         if epsilon > 0.0 {
-            let z = self.sums().z;
+            let z = self.total();
             self.keep_at_least(f64::from(self.max) + self.t * math::ln(epsilon * z));
         }
     }

@@ -70,7 +70,7 @@ impl Row<'_> {
     /// Of the tokens with `p >= threshold` drops all but the least likely, when there are at least two and
     /// `min_keep` tokens remain.
     pub(crate) fn exclude_top_choices(&mut self, threshold: f64) {
-        let z = self.sums().z;
+        let z = self.total();
         let limit = math::round_up_to_f32(f64::from(self.max) + self.t * math::ln(threshold * z));
         let mut tops = 0usize;
         let mut least = 0u64;

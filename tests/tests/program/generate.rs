@@ -12,9 +12,9 @@ fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn a_prompt_is_answered_through_the_template_and_continued_under_raw() {
-    let home = home_with(&Script::says("ab\n1.é€🙂"));
-    assert_eq!(home.run(arguments(&["x"])).ok().out, "1.é€🙂\n");
-    assert_eq!(home.run(arguments(&["--raw", "a"])).ok().out, "b\n1.é€🙂\n");
+    let home = home_with(&Script::says("ab\n1.é€😀"));
+    assert_eq!(home.run(arguments(&["x"])).ok().out, "1.é€😀\n");
+    assert_eq!(home.run(arguments(&["--raw", "a"])).ok().out, "b\n1.é€😀\n");
 }
 
 #[test]
@@ -162,12 +162,12 @@ fn max_tokens_counts_tokens() {
 #[test]
 fn a_cut_inside_a_character_gives_no_broken_text() {
     // The budget ends after one, two and three of the four bytes of a character.
-    let home = home_with(&Script::says("\na🙂b"));
+    let home = home_with(&Script::says("\na😀b"));
     for count in ["2", "3", "4"] {
         let ran = home.run(arguments(&["x", "-n", count])).ok();
         assert_eq!(ran.out, "a\u{fffd}\n", "{count}");
     }
-    assert_eq!(home.run(arguments(&["x", "-n", "5"])).ok().out, "a🙂\n");
+    assert_eq!(home.run(arguments(&["x", "-n", "5"])).ok().out, "a😀\n");
 }
 
 #[test]

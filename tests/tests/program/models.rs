@@ -91,9 +91,9 @@ fn a_model_that_has_changed_is_reported_and_not_used() {
 #[test]
 fn names_that_would_leave_the_folder_are_refused() {
     let home = home_with(&Script::says("ab"));
-    for name in ["../scripted", "..", "/etc", "a/../b", "mx/models", "."] {
+    for name in ["../scripted", "..", "/etc", "a/../b", "."] {
         let ran = home.run(["rm", name]);
-        assert!(matches!(ran.code, Some(2 | 3)), "{name}: {:?} {}", ran.code, ran.err);
+        assert_eq!(ran.code, Some(2), "{name}: {}", ran.err);
         assert!(Path::new(home.path()).join("scripted.gguf").exists());
     }
 }

@@ -78,7 +78,7 @@ fn models_that_are_not_there() {
     std::fs::create_dir(home.path().join("empty")).unwrap();
     check("./empty", 3, &["empty"]);
     std::fs::write(home.path().join("notes.txt"), "hello").unwrap();
-    check("./notes.txt", 5, &["notes.txt"]);
+    check("./notes.txt", 3, &["notes.txt"]);
 }
 
 #[test]

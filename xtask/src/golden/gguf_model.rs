@@ -2,7 +2,7 @@
 
 use super::compare::{Tolerance, argmax, count, ids, number, same_tokens};
 use super::tiny_model::{check_engine, folder_name, read_json};
-use super::{Tally, tokenizer};
+use super::{Tally, engines, tokenizer};
 use anyhow::Context;
 use base64::Engine as _;
 use mx_runtime::config::ConfigError;
@@ -37,12 +37,14 @@ pub(super) fn run(folder: &Path, device: DeviceId) -> anyhow::Result<Vec<Tally>>
             return Ok(vec![tally]);
         }
     };
-    match files.burn_engine(device) {
-        Err(error) => tally.check(&name, Err(error.to_string())),
-        Ok(engine) => {
-            let engine: Arc<dyn Engine> = Arc::new(engine);
-            check_logits(&engine, &golden, &name, &mut tally)?;
-            check_origin(&engine, &golden, folder, &name, &mut tally)?;
+    for (engine_name, engine) in engines::of(&files, device) {
+        let name = format!("{engine_name} {name}");
+        match engine {
+            Err(error) => tally.check(&name, Err(error)),
+            Ok(engine) => {
+                check_logits(&engine, &golden, &name, &mut tally)?;
+                check_origin(&engine, &golden, folder, &name, &mut tally)?;
+            }
         }
     }
     Ok(vec![tally])

@@ -4,6 +4,7 @@
 //! reports `kind: N passed, N failed, N skipped`; what is not built yet is skipped with its reason.
 
 mod compare;
+mod engines;
 mod gguf_hostile;
 mod gguf_model;
 mod quant_blocks;

@@ -2,7 +2,7 @@
 
 use super::compare::{Tolerance, argmax, count, floats, ids, list, number, same_tokens};
 use super::tiny_model::{joined, read_json};
-use super::{Models, Tally};
+use super::{Models, Tally, engines};
 use anyhow::Context;
 use mx_runtime::device::DeviceId;
 use mx_runtime::engine::{Engine, Want};
@@ -30,15 +30,19 @@ pub(super) fn run(path: &Path, device: DeviceId, models: &Models) -> anyhow::Res
         );
         return Ok(vec![tally]);
     };
-    let engine: Arc<dyn Engine> = Arc::new(ModelFiles::open(model)?.burn_engine(device)?);
-    let run = Run {
-        engine,
-        sample: ids(&golden["logits_sample_ids"])?,
-    };
-    for prompt in list(&golden, "prompts")? {
-        run.prompt(prompt, &mut tally)?;
+    let files = ModelFiles::open(model)?;
+    for (name, engine) in engines::of(&files, device) {
+        match engine {
+            Err(error) => tally.check(name, Err(error)),
+            Ok(engine) => {
+                let run = Run { name, engine, sample: ids(&golden["logits_sample_ids"])? };
+                for prompt in list(&golden, "prompts")? {
+                    run.prompt(prompt, &mut tally)?;
+                }
+                run.steered(&golden, &mut tally)?;
+            }
+        }
     }
-    run.steered(&golden, &mut tally)?;
     for part in ["caa", "few_shot"] {
         if golden.get(part).is_some() {
             tally.skip(part, "vector extraction is not built yet");
@@ -48,6 +52,7 @@ pub(super) fn run(path: &Path, device: DeviceId, models: &Models) -> anyhow::Res
 }
 
 struct Run {
+    name: &'static str,
     engine: Arc<dyn Engine>,
     sample: Vec<u32>,
 }
@@ -55,6 +60,7 @@ struct Run {
 impl Run {
     fn prompt(&self, prompt: &Value, tally: &mut Tally) -> anyhow::Result<()> {
         let name = prompt["name"].as_str().context("name")?;
+        let name = &format!("{} {name}", self.name);
         let input = ids(&prompt["ids"])?;
         let layers = self.engine.config().layers;
         let points: Vec<HookPoint> = (0..layers)
@@ -137,7 +143,7 @@ impl Run {
             }
             let plan = HookPlan::new(edits, [], self.engine.config())?;
             let (first, tokens) = self.greedy(plan, &ids(&prompt["ids"])?, &case["greedy"])?;
-            let name = format!("steered {index}");
+            let name = format!("{} steered {index}", self.name);
             self.check_line(&first, &case["next"], &sample, &name, tally)?;
             let gaps = floats(&case["greedy_gaps"])?;
             let result = same_while_safe(&tokens, &ids(&case["greedy"])?, &gaps);

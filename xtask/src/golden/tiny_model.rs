@@ -1,6 +1,6 @@
 //! Tiny models: logits of prefixes, hidden states, greedy runs, ragged batches and steering through the hooks.
 
-use super::Tally;
+use super::{Tally, engines};
 use super::compare::{Tolerance, argmax, count, floats, ids, list, number, same_tokens};
 use anyhow::Context;
 use mx_runtime::config::ConfigError;
@@ -29,9 +29,12 @@ pub(super) fn run(folder: &Path, device: DeviceId) -> anyhow::Result<Vec<Tally>>
         Err(error) => tally.check(&name, Err(error.to_string())),
         Ok(files) => {
             check_newer_dialect(folder, &files, &name, &mut tally);
-            match files.burn_engine(device) {
-                Ok(engine) => check_engine(Arc::new(engine), &golden, &name, &mut tally)?,
-                Err(error) => tally.check(&name, Err(error.to_string())),
+            for (engine_name, engine) in engines::of(&files, device) {
+                let name = format!("{engine_name} {name}");
+                match engine {
+                    Ok(engine) => check_engine(engine, &golden, &name, &mut tally)?,
+                    Err(error) => tally.check(&name, Err(error)),
+                }
             }
         }
     }

@@ -21,6 +21,8 @@ const HELP: &str = "\
 Ctrl-C stops an answer, arrow keys walk through earlier lines.";
 
 pub(crate) fn run(flags: &ChatFlags) -> anyhow::Result<u8> {
+    let mut request = load::apply(&flags.sampling, GenerateRequest::default())?;
+    request.max_tokens.get_or_insert(MAX_TOKENS);
     let interrupt = Interrupt::install()?;
     let client = load::client(&flags.model, &interrupt)?;
     let mut chat = Chat {
@@ -29,7 +31,7 @@ pub(crate) fn run(flags: &ChatFlags) -> anyhow::Result<u8> {
         interrupt,
         turns: Vec::new(),
         session: None,
-        system: flags.sampling.system.clone(),
+        request,
     };
     let mut lines = Lines::new()?;
     if lines.is_terminal() && !flags.model.quiet {
@@ -46,14 +48,11 @@ pub(crate) fn run(flags: &ChatFlags) -> anyhow::Result<u8> {
             ("/exit" | "/quit", _) => break,
             ("/reset", _) => chat.reset(),
             ("/system", "") => {
-                terminal::note(
-                    chat.system
-                        .as_deref()
-                        .map_or_else(|| "(none)".into(), terminal::printable),
-                );
+                let system = chat.request.system.as_deref();
+                terminal::note(system.map_or_else(|| "(none)".into(), terminal::printable));
             }
             ("/system", text) => {
-                chat.system = Some(text.to_owned());
+                chat.request.system = Some(text.to_owned());
                 chat.reset();
             }
             (word, _) if word.starts_with('/') => {
@@ -76,7 +75,8 @@ struct Chat<'a> {
     turns: Vec<Message>,
     /// Keys and values of the conversation so far.
     session: Option<Session>,
-    system: Option<String>,
+    /// What was typed and set, without a prompt.
+    request: GenerateRequest,
 }
 
 impl Chat<'_> {
@@ -87,12 +87,8 @@ impl Chat<'_> {
     /// One turn. A request that is refused leaves the conversation as it was.
     fn answer(&mut self, line: &str) -> anyhow::Result<()> {
         self.turns.push(Message::new("user", line));
-        let mut request = load::apply(
-            &self.flags.sampling,
-            GenerateRequest::new(self.turns.clone()),
-        );
-        request.system.clone_from(&self.system);
-        request.max_tokens.get_or_insert(MAX_TOKENS);
+        let mut request = self.request.clone();
+        request.prompt = self.turns.clone().into();
         let cancel = self.interrupt.renew();
         let run = match self.client.stream(&request) {
             Ok(run) => run.with_cancel(cancel),

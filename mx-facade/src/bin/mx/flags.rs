@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use mx::runtime::device::DeviceId;
-use mx::{Method, Overflow};
+use mx::Overflow;
 use std::path::PathBuf;
 
 /// Controlled text generation on local models
@@ -108,7 +108,7 @@ pub(crate) struct SamplingFlags {
     pub(crate) max_tokens: Option<usize>,
     /// Sampling method: greedy, top-k, top-p, min-p, typical [default: top-k]
     #[arg(long, value_name = "NAME")]
-    pub(crate) method: Option<Method>,
+    pub(crate) method: Option<String>,
     /// Softmax temperature, 0 is greedy [default: the model's, else 0.7]
     #[arg(short, long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temperature: Option<f64>,

@@ -13,10 +13,10 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
         Some(file) => read_file(file)?,
         None => text_or_stdin(flags.prompt.as_deref(), "a prompt")?,
     };
+    let mut request = load::apply(&flags.sampling, GenerateRequest::new(prompt))?;
+    request.raw = flags.raw.then_some(true);
     let interrupt = Interrupt::install()?;
     let client = load::client(&flags.model, &interrupt)?;
-    let mut request = load::apply(&flags.sampling, GenerateRequest::new(prompt));
-    request.raw = flags.raw.then_some(true);
     let mut run = client.stream(&request)?.with_cancel(interrupt.current());
 
     let mut ends_with_newline = true;

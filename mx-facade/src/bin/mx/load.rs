@@ -54,11 +54,15 @@ pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Resul
     Ok(Client::with_model(model))
 }
 
-/// Puts what was typed into a request.
-pub(crate) fn apply(flags: &SamplingFlags, mut request: GenerateRequest) -> GenerateRequest {
+/// Puts what was typed into a request. A method that is known but not built has its own exit code, so it is read here
+/// and not by the parser of the command line.
+pub(crate) fn apply(
+    flags: &SamplingFlags,
+    mut request: GenerateRequest,
+) -> Result<GenerateRequest, mx::Error> {
     request.system.clone_from(&flags.system);
     request.max_tokens = flags.max_tokens;
-    request.sampling_method = flags.method;
+    request.sampling_method = flags.method.as_deref().map(str::parse).transpose()?;
     request.sampling.temperature = flags.temperature;
     request.sampling.top_k = flags.top_k;
     request.sampling.top_p = flags.top_p;
@@ -68,7 +72,7 @@ pub(crate) fn apply(flags: &SamplingFlags, mut request: GenerateRequest) -> Gene
     request.seed = flags.seed;
     request.stop.clone_from(&flags.stop);
     request.on_overflow = flags.on_overflow;
-    request
+    Ok(request)
 }
 
 /// A progress bar on stderr; on anything but a terminal, one line a fetch.

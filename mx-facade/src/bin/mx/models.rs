@@ -2,7 +2,7 @@
 
 use crate::interrupt::Interrupt;
 use crate::{load, terminal};
-use mx::runtime::source::{self, StoredState};
+use mx::runtime::source::{self, SourceError, StoredState};
 use serde_json::json;
 
 pub(crate) fn pull(model: &str) -> anyhow::Result<u8> {
@@ -98,8 +98,16 @@ pub(crate) fn remove(model: &str) -> anyhow::Result<u8> {
         (true, Some(cache)) => source::remove_cached(cache, model),
         (true, None) => Ok(None),
     };
-    let Some(removed) = removed.map_err(mx::Error::from)? else {
-        return Err(mx::Error::from(source::SourceError::UnknownName {
+    let removed = removed.map_err(|error| match error {
+        SourceError::UnsafeName { name, reason, .. } => mx::Error::Request {
+            field: "model".to_owned(),
+            given: format!("{name:?}"),
+            wanted: format!("the name of an installed model ({reason})"),
+        },
+        other => other.into(),
+    });
+    let Some(removed) = removed? else {
+        return Err(mx::Error::from(SourceError::UnknownName {
             name: model.to_owned(),
             known: Vec::new(),
             installed: store

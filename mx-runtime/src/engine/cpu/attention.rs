@@ -18,6 +18,8 @@
 
 mod fixed;
 mod float;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -31,6 +33,12 @@ use super::threads::TileMut;
 pub const SPAN: usize = 256;
 
 const BLOCKS: usize = SPAN / KV_BLOCK;
+
+/// Bytes that a few rows ask for ahead of what they read.
+const PREFETCH: usize = 2048;
+
+/// Steps in which the data after the end of a block is asked for.
+const LINE: usize = 64;
 
 /// What stays the same for all attention of a layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,11 +128,31 @@ impl Kernels {
             out.cols(),
             plan.group * plan.head_dim,
         )?;
-        self.run(Attend {
+        let (rows, len) = (plan.rows(), record_len(plan.head_dim));
+        self.prepare(&plan, scratch);
+        let mut total = std::mem::take(&mut scratch.total);
+        let mut records = std::mem::take(&mut scratch.span);
+        total.resize(rows * len, 0.0);
+        records.resize(rows * len, 0.0);
+        let first = tile.first_position;
+        let spans = spans(first..first + plan.positions, params.window);
+        for (index, span) in spans.enumerate() {
+            let to = if index == 0 { &mut total } else { &mut records };
+            self.span_records(&plan, scratch, span, to);
+            if index > 0 {
+                self.run(Merge {
+                    total: &mut total,
+                    records: &records,
+                    len,
+                });
+            }
+        }
+        self.run(Finish {
             plan: &plan,
-            scratch,
-            out: Out::Whole(out),
+            total: &total,
+            out,
         });
+        (scratch.total, scratch.span) = (total, records);
         Ok(())
     }
 
@@ -153,11 +181,8 @@ impl Kernels {
             out.len(),
             plan.rows() * record_len(plan.head_dim),
         )?;
-        self.run(Attend {
-            plan: &plan,
-            scratch,
-            out: Out::Span(span, out),
-        });
+        self.prepare(&plan, scratch);
+        self.span_records(&plan, scratch, span, out);
         Ok(())
     }
 
@@ -173,6 +198,54 @@ impl Kernels {
             stride,
             out,
         });
+    }
+
+    fn prepare(self, plan: &Plan<'_>, scratch: &mut AttentionScratch) {
+        scratch.scores.resize(plan.rows() * SPAN, 0.0);
+        match plan.cache.shape().format {
+            KvFormat::F32 | KvFormat::F16 => self.run(float::Prepare { plan, scratch }),
+            KvFormat::Fixed16 => self.run(fixed::Prepare::<i16>::new(plan, scratch)),
+            KvFormat::Fixed8 => self.run(fixed::Prepare::<i8>::new(plan, scratch)),
+        }
+    }
+
+    /// All rows over one span, into records.
+    fn span_records(
+        self,
+        plan: &Plan<'_>,
+        scratch: &mut AttentionScratch,
+        span: usize,
+        records: &mut [f32],
+    ) {
+        let start = span.saturating_mul(SPAN);
+        let keys = plan.all_keys(start);
+        if keys.is_empty() {
+            for record in records.chunks_exact_mut(record_len(plan.head_dim)) {
+                clear(record);
+            }
+            return;
+        }
+        let slabs = &plan.slabs(span, &keys);
+        match plan.cache.shape().format {
+            KvFormat::F32 => {
+                self.run(float::Span::<f32>::new(
+                    plan, scratch, start, slabs, records,
+                ));
+            }
+            KvFormat::F16 => {
+                self.run(float::Span::<u16>::new(
+                    plan, scratch, start, slabs, records,
+                ));
+            }
+            KvFormat::Fixed16 => {
+                self.run(fixed::Span::<i16>::new(
+                    plan, scratch, start, slabs, records,
+                ));
+            }
+            KvFormat::Fixed8 => {
+                self.run(fixed::Span::<i8>::new(plan, scratch, start, slabs, records));
+            }
+        }
     }
 }
 
@@ -193,7 +266,7 @@ impl<'a> Plan<'a> {
         tile: QueryTile<'a>,
     ) -> Result<Self, CpuError> {
         let shape = cache.shape();
-        if shape.kv_heads == 0 || params.heads == 0 || params.heads % shape.kv_heads != 0 {
+        if shape.kv_heads == 0 || params.heads == 0 || !params.heads.is_multiple_of(shape.kv_heads) {
             return Err(CpuError::Multiple {
                 what: "heads",
                 given: params.heads,
@@ -274,12 +347,7 @@ impl<'a> Plan<'a> {
 /// The data that is read after a block, to be asked for while the block is worked on: the next
 /// block's keys, the first values after the last keys, nothing after the last values.
 #[inline(always)]
-fn following<'a, E>(
-    data: &[&'a [E]; BLOCKS],
-    block: usize,
-    values: bool,
-    half: usize,
-) -> &'a [E] {
+fn following<'a, E>(data: &[&'a [E]; BLOCKS], block: usize, values: bool, half: usize) -> &'a [E] {
     let (keys, first_values) = data[block + 1..]
         .iter()
         .find(|next| !next.is_empty())
@@ -292,88 +360,6 @@ fn following<'a, E>(
     }
     let first = data.iter().find(|first| !first.is_empty());
     first.map_or(&[], |first| &first[half..])
-}
-
-enum Out<'a, 'o> {
-    Whole(&'a mut TileMut<'o, f32>),
-    Span(usize, &'a mut [f32]),
-}
-
-struct Attend<'a, 'o> {
-    plan: &'a Plan<'a>,
-    scratch: &'a mut AttentionScratch,
-    out: Out<'a, 'o>,
-}
-
-impl Task for Attend<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { plan, scratch, out } = self;
-        let rows = plan.rows();
-        let len = record_len(plan.head_dim);
-        scratch.scores.resize(rows * SPAN, 0.0);
-        match plan.cache.shape().format {
-            KvFormat::F32 | KvFormat::F16 => float::prepare(s, plan, scratch),
-            KvFormat::Fixed16 => fixed::prepare::<S, i16>(s, plan, scratch),
-            KvFormat::Fixed8 => fixed::prepare::<S, i8>(s, plan, scratch),
-        }
-        let mut span_records = std::mem::take(&mut scratch.span);
-        let mut total = std::mem::take(&mut scratch.total);
-        match out {
-            Out::Span(span, out) => attend_span(s, plan, scratch, span, out),
-            Out::Whole(out) => {
-                span_records.resize(rows * len, 0.0);
-                total.resize(rows * len, 0.0);
-                let first = plan.tile.first_position;
-                let spans = spans(first..first + plan.positions, plan.params.window);
-                for (index, span) in spans.enumerate() {
-                    if index == 0 {
-                        attend_span(s, plan, scratch, span, &mut total);
-                        continue;
-                    }
-                    attend_span(s, plan, scratch, span, &mut span_records);
-                    for (total, new) in total.chunks_exact_mut(len).zip(span_records.chunks_exact(len)) {
-                        merge(s, total, new);
-                    }
-                }
-                for (row, total) in total.chunks_exact(len).take(rows).enumerate() {
-                    let at = row % plan.group * plan.head_dim;
-                    let out = &mut out.row(row / plan.group)[at..at + plan.head_dim];
-                    finish(s, total, out);
-                }
-            }
-        }
-        scratch.span = span_records;
-        scratch.total = total;
-    }
-}
-
-/// All rows over one span, into records.
-#[inline(always)]
-fn attend_span<S: Simd>(
-    s: S,
-    plan: &Plan<'_>,
-    scratch: &mut AttentionScratch,
-    span: usize,
-    records: &mut [f32],
-) {
-    let start = span * SPAN;
-    let keys = plan.all_keys(start);
-    if keys.is_empty() {
-        for record in records.chunks_exact_mut(record_len(plan.head_dim)) {
-            clear(record);
-        }
-        return;
-    }
-    let slabs = plan.slabs(span, &keys);
-    match plan.cache.shape().format {
-        KvFormat::F32 => float::span::<S, f32>(s, plan, scratch, start, &slabs, records),
-        KvFormat::F16 => float::span::<S, u16>(s, plan, scratch, start, &slabs, records),
-        KvFormat::Fixed16 => fixed::span::<S, i16>(s, plan, scratch, start, &slabs, records),
-        KvFormat::Fixed8 => fixed::span::<S, i8>(s, plan, scratch, start, &slabs, records),
-    }
 }
 
 /// Turns the scores of one row into `e^(s - max)`; returns the largest score and the sum.
@@ -443,7 +429,6 @@ fn soft_cap<S: Simd>(s: S, score: S::F, cap: f32) -> S::F {
 }
 
 /// The record of a row that has no key in the span.
-#[inline(always)]
 fn clear(record: &mut [f32]) {
     let n = record.len();
     record.fill(0.0);
@@ -463,7 +448,11 @@ fn merge<S: Simd>(s: S, total: &mut [f32], new: &[f32]) {
         total.copy_from_slice(new);
         return;
     }
-    let peak = if peak_old > peak_new { peak_old } else { peak_new };
+    let peak = if peak_old > peak_new {
+        peak_old
+    } else {
+        peak_new
+    };
     let mut factors = [0.0; LANES];
     (factors[0], factors[1]) = (peak_old - peak, peak_new - peak);
     s.store(exp2(s, s.load(&factors)), &mut factors);
@@ -483,6 +472,45 @@ fn finish<S: Simd>(s: S, total: &[f32], out: &mut [f32]) {
     let (out, _) = out.as_chunks_mut::<LANES>();
     for (x, out) in total[..n].as_chunks::<LANES>().0.iter().zip(out) {
         s.store(s.mul(s.load(x), inverse), out);
+    }
+}
+
+struct Merge<'a> {
+    total: &'a mut [f32],
+    records: &'a [f32],
+    len: usize,
+}
+
+impl Task for Merge<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let records = self.records.chunks_exact(self.len);
+        for (total, new) in self.total.chunks_exact_mut(self.len).zip(records) {
+            merge(s, total, new);
+        }
+    }
+}
+
+struct Finish<'a, 'o> {
+    plan: &'a Plan<'a>,
+    total: &'a [f32],
+    out: &'a mut TileMut<'o, f32>,
+}
+
+impl Task for Finish<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let hd = self.plan.head_dim;
+        let totals = self.total.chunks_exact(record_len(hd));
+        for (row, total) in totals.take(self.plan.rows()).enumerate() {
+            let at = row % self.plan.group * hd;
+            let out = self.out.row(row / self.plan.group);
+            finish(s, total, &mut out[at..at + hd]);
+        }
     }
 }
 

@@ -82,11 +82,7 @@ pub enum CpuError {
 }
 
 /// `Ok` when both sizes agree.
-pub(crate) fn check_size(
-    what: &'static str,
-    given: usize,
-    wanted: usize,
-) -> Result<(), CpuError> {
+pub(crate) fn check_size(what: &'static str, given: usize, wanted: usize) -> Result<(), CpuError> {
     if given == wanted {
         return Ok(());
     }

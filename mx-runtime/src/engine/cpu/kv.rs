@@ -5,8 +5,8 @@
 //!
 //! | formats | keys | values |
 //! |---|---|---|
-//! | F32, F16 | `[position / 16][head_dim][position % 16]` | `[position][head_dim]` |
-//! | Fixed16, Fixed8 | `[position / 16][head_dim / 2][position % 16][2]` | `[position / 2][head_dim][2]` |
+//! | F32, F16 | `[head_dim][position]` | `[position][head_dim]` |
+//! | Fixed16, Fixed8 | `[head_dim / 2][position][2]` | `[position / 2][head_dim][2]` |
 //!
 //! so that scores come out lane = position and outputs lane = dimension, and the fixed-point
 //! formats feed pairs to integer dot products. A fixed-point row has one f32 scale for its key
@@ -254,9 +254,8 @@ fn store_float<E>(
     convert: impl Fn(f32) -> E,
 ) {
     let (keys, values) = data.split_at_mut(KV_BLOCK * head_dim);
-    let group = position / LANES * head_dim * LANES;
     for (d, &x) in key.iter().take(head_dim).enumerate() {
-        keys[group + d * LANES + position % LANES] = convert(x);
+        keys[d * KV_BLOCK + position] = convert(x);
     }
     let row = &mut values[position * head_dim..(position + 1) * head_dim];
     for (to, &x) in row.iter_mut().zip(value) {
@@ -322,9 +321,8 @@ fn store_fixed<E: Fixed>(
     let (key_scales, value_scales) = scales.split_at_mut(KV_BLOCK);
     let (scale, factor) = fixed_scale(peak(key), E::MAX as f32);
     key_scales[position] = scale;
-    let base = position / LANES * head_dim * LANES + position % LANES * 2;
     for (d, &x) in key.iter().take(head_dim).enumerate() {
-        keys[base + d / 2 * 2 * LANES + d % 2] = to_fixed(x, factor);
+        keys[d / 2 * 2 * KV_BLOCK + 2 * position + d % 2] = to_fixed(x, factor);
     }
     let (scale, factor) = fixed_scale(peak(value), E::MAX as f32);
     value_scales[position] = scale;
@@ -383,7 +381,8 @@ impl Block {
     fn copy(&self, shape: &KvShape, used: usize) -> Self {
         let mut copy = Self::new(shape);
         let half = shape.half_slab();
-        let keys = used.div_ceil(LANES) * LANES * shape.head_dim;
+        // The keys of all positions are interleaved.
+        let keys = half;
         let values = used.div_ceil(2) * 2 * shape.head_dim;
         fn halves<E: Copy + Default>(
             from: &Aligned<E>,
@@ -441,19 +440,29 @@ impl Block {
         let size = 2 * shape.half_slab();
         let values = slabs.start * size..slabs.end * size;
         let scales = slabs.start * 2 * KV_BLOCK..slabs.end * 2 * KV_BLOCK;
-        fn cut<E>(data: &mut [E], range: std::ops::Range<usize>, size: usize) -> impl Iterator<Item = &mut [E]> {
+        fn cut<E>(
+            data: &mut [E],
+            range: std::ops::Range<usize>,
+            size: usize,
+        ) -> impl Iterator<Item = &mut [E]> {
             data.get_mut(range)
                 .unwrap_or_default()
                 .chunks_exact_mut(size)
         }
         match self {
             Self::F32(data) => {
-                for (writer, data) in writers.iter_mut().zip(cut(data.as_mut_slice(), values, size)) {
+                for (writer, data) in writers
+                    .iter_mut()
+                    .zip(cut(data.as_mut_slice(), values, size))
+                {
                     writer.slabs.push(SlabMut::F32(data));
                 }
             }
             Self::F16(data) => {
-                for (writer, data) in writers.iter_mut().zip(cut(data.as_mut_slice(), values, size)) {
+                for (writer, data) in writers
+                    .iter_mut()
+                    .zip(cut(data.as_mut_slice(), values, size))
+                {
                     writer.slabs.push(SlabMut::F16(data));
                 }
             }

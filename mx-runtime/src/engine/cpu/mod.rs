@@ -15,15 +15,20 @@
 
 pub mod attention;
 mod buffer;
+mod engine;
 pub mod error;
 pub mod kernels;
 pub mod kv;
 pub mod ops;
 pub mod pack;
 pub mod quantize;
+mod step;
 #[cfg(test)]
 mod testing;
 pub mod threads;
+mod weights;
 
+pub use engine::{CpuEngine, CpuOptions};
 pub use error::CpuError;
 pub use kernels::{Isa, Kernels};
+pub use weights::PackError;

@@ -97,7 +97,7 @@ const EXP2_POLY: [f32; 6] = [
     9.618_437e-3,
     5.550_332_5e-2,
     0.240_226_48,
-    0.693_147_2,
+    std::f32::consts::LN_2,
 ];
 
 /// e^x in every lane; NaN stays NaN.
@@ -339,5 +339,223 @@ impl Task for Softmax<'_> {
         }
         s.store(s.mul(s.load(&last), inverse), &mut last);
         rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::kernels::Isa;
+    use super::super::testing::{Random, extremes, kernels};
+    use super::*;
+
+    const LENGTHS: [usize; 6] = [1, 15, 16, 33, 64, 577];
+
+    fn close(got: &[f32], want: impl Iterator<Item = f64>, tolerance: f64) {
+        for (i, (got, want)) in got.iter().zip(want).enumerate() {
+            let error = (f64::from(*got) - want).abs();
+            assert!(
+                error <= tolerance * want.abs().max(1e-6),
+                "{i}: {got} {want}"
+            );
+        }
+    }
+
+    /// Runs `f` with every instruction set, wants the same bits, returns them.
+    fn same_everywhere(f: impl Fn(Kernels) -> Vec<f32>) -> Vec<f32> {
+        let want = f(Kernels::with(Isa::Scalar).unwrap());
+        for k in kernels() {
+            for (a, b) in want.iter().zip(f(k)) {
+                assert!(
+                    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(),
+                    "{}",
+                    k.isa()
+                );
+            }
+        }
+        want
+    }
+
+    #[test]
+    fn rmsnorm_is_right() {
+        let mut random = Random::new(21);
+        for n in LENGTHS {
+            let (x, w) = (random.gauss(n), random.gauss(n));
+            let y = same_everywhere(|k| {
+                let mut y = vec![0.0; n];
+                rmsnorm(k, &x, &w, 1e-5, &mut y);
+                y
+            });
+            let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / n as f64;
+            let inverse = 1.0 / (mean + 1e-5).sqrt();
+            let want = x.iter().zip(&w);
+            close(
+                &y,
+                want.map(|(x, w)| f64::from(*x) * inverse * f64::from(*w)),
+                1e-6,
+            );
+        }
+    }
+
+    #[test]
+    fn exp_is_right_at_all_sizes() {
+        let mut x: Vec<f32> = (-1750..=1760).map(|i| i as f32 * 0.05).collect();
+        x.extend([0.0, -0.0, 1e-45, -1e-45]);
+        let y = same_everywhere(|k| {
+            let mut y = x.clone();
+            exp_in_place(k, &mut y);
+            y
+        });
+        for (x, y) in x.iter().zip(&y) {
+            let want = f64::from(*x).exp();
+            let error = (f64::from(*y) - want).abs() / want;
+            assert!(
+                error < 3e-7 || (*x < -87.3 && *y <= f32::MIN_POSITIVE),
+                "{x}: {y} {want}"
+            );
+        }
+        let ends = same_everywhere(|k| {
+            let mut y = vec![
+                f32::NEG_INFINITY,
+                -1e30,
+                -104.0,
+                f32::NAN,
+                1e30,
+                f32::INFINITY,
+            ];
+            exp_in_place(k, &mut y);
+            y
+        });
+        assert_eq!(ends[..3], [0.0; 3]);
+        assert!(ends[3].is_nan() && ends[4] > 1e38 && ends[5] > 1e38);
+    }
+
+    #[test]
+    fn gates_are_right() {
+        let mut random = Random::new(22);
+        for n in LENGTHS {
+            let gate: Vec<f32> = random.gauss(n).iter().map(|x| x * 5.0).collect();
+            let up = random.gauss(n);
+            let silu = same_everywhere(|k| {
+                let mut y = gate.clone();
+                silu_mul(k, &mut y, &up);
+                y
+            });
+            let pairs = || {
+                gate.iter()
+                    .zip(&up)
+                    .map(|(g, u)| (f64::from(*g), f64::from(*u)))
+            };
+            close(
+                &silu,
+                pairs().map(|(g, u)| g / (1.0 + (-g).exp()) * u),
+                2e-6,
+            );
+            let gelu = same_everywhere(|k| {
+                let mut y = gate.clone();
+                gelu_tanh_mul(k, &mut y, &up);
+                y
+            });
+            let root = (2.0 / std::f64::consts::PI).sqrt();
+            let tanh = |g: f64| (root * (g + 0.044715 * g.powi(3))).tanh();
+            for (got, (g, u)) in gelu.iter().zip(pairs()) {
+                let want = 0.5 * g * (1.0 + tanh(g)) * u;
+                assert!((f64::from(*got) - want).abs() < 2e-6 * want.abs() + 1e-7);
+            }
+        }
+        let mut y = [-200.0, 200.0, -1e30, 0.0];
+        silu_mul(Kernels::best(), &mut y, &[1.0; 4]);
+        assert!(y[0].abs() < 1e-30 && y[1] == 200.0 && y[3] == 0.0, "{y:?}");
+    }
+
+    #[test]
+    fn softmax_sums_to_one_and_keeps_masked_values_out() {
+        for n in LENGTHS {
+            let mut x: Vec<f32> = Random::new(23).gauss(n).iter().map(|x| x * 20.0).collect();
+            if n > 20 {
+                x[3] = f32::NEG_INFINITY;
+            }
+            let y = same_everywhere(|k| {
+                let mut y = x.clone();
+                softmax(k, &mut y);
+                y
+            });
+            let peak = x.iter().fold(f32::MIN, |m, x| m.max(*x));
+            let terms: Vec<f64> = x.iter().map(|x| f64::from(x - peak).exp()).collect();
+            let sum: f64 = terms.iter().sum();
+            for (got, term) in y.iter().zip(terms) {
+                assert!((f64::from(*got) - term / sum).abs() < 1e-6);
+            }
+            assert!(n <= 20 || y[3] == 0.0);
+        }
+    }
+
+    #[test]
+    fn rope_turns_pairs_and_leaves_the_rest() {
+        let mut random = Random::new(24);
+        for (n, rotary) in [(64, 64), (80, 40), (16, 2), (128, 128)] {
+            let x = random.gauss(n);
+            let angles = random.gauss(rotary / 2);
+            let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
+            let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
+            let y = same_everywhere(|k| {
+                let mut y = x.clone();
+                rope(k, &mut y, &cos, &sin);
+                y
+            });
+            let half = rotary / 2;
+            for i in 0..half {
+                let (a, b) = (x[i], x[i + half]);
+                assert!((y[i] - (a * cos[i] - b * sin[i])).abs() < 1e-6);
+                assert!((y[i + half] - (a * sin[i] + b * cos[i])).abs() < 1e-6);
+            }
+            assert_eq!(x[rotary..], y[rotary..]);
+        }
+    }
+
+    #[test]
+    fn dot_and_add_scaled() {
+        let mut random = Random::new(25);
+        for n in LENGTHS {
+            let (a, b) = (random.gauss(n), random.gauss(n));
+            let got = same_everywhere(|k| vec![dot(k, &a, &b)])[0];
+            let want: f64 = a
+                .iter()
+                .zip(&b)
+                .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                .sum();
+            assert!((f64::from(got) - want).abs() < 1e-5 * n as f64);
+            let y = same_everywhere(|k| {
+                let mut y = a.clone();
+                add_scaled(k, &mut y, 0.75, &b);
+                y
+            });
+            for i in 0..n {
+                assert_eq!(y[i], 0.75f32.mul_add(b[i], a[i]));
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_values_agree() {
+        let x = extremes();
+        same_everywhere(|k| {
+            let mut all = Vec::new();
+            let mut y = vec![0.0; x.len()];
+            rmsnorm(k, &x, &x, 1e-6, &mut y);
+            all.extend(&y);
+            for f in [silu_mul, gelu_tanh_mul] {
+                let mut y = x.clone();
+                f(k, &mut y, &x);
+                all.extend(&y);
+            }
+            let mut y = x.clone();
+            softmax(k, &mut y);
+            all.extend(&y);
+            let mut y = x.clone();
+            exp_in_place(k, &mut y);
+            all.extend(&y);
+            all
+        });
     }
 }

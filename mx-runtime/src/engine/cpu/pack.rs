@@ -14,9 +14,11 @@
 //! Scales lie with their block, so that a pass over a panel is one stream through memory. Rows
 //! beyond the last are zero; panels start at cache lines.
 
+use std::sync::Arc;
+
 use half::f16;
 
-use super::buffer::Aligned;
+use super::buffer::Pages;
 use super::error::{CpuError, check_size};
 use super::kernels::LANES;
 use super::quantize::BLOCK;
@@ -95,59 +97,78 @@ impl Format {
     }
 }
 
-/// A matrix `[out, in]` packed for [`Kernels::matmul`](super::Kernels::matmul).
+/// A matrix `[out, in]` packed for [`Kernels::matmul`](super::Kernels::matmul). Clones share the
+/// memory.
 #[derive(Debug, Clone)]
 pub struct PackedMatrix {
-    data: Aligned<u8>,
+    pages: Arc<Pages>,
+    layout: Layout,
+}
+
+/// Where a matrix lies, and how.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
     format: Format,
     rows: usize,
     cols: usize,
+    start: usize,
     panel_bytes: usize,
 }
 
-impl PackedMatrix {
-    /// Packs the rows of a file: `bytes` holds `rows` rows of `cols` values in `format`.
+/// Packs the matrices of a model into few large pieces of memory, so that huge pages can back
+/// them.
+#[derive(Debug, Default)]
+pub struct WeightPacker {
+    pieces: Vec<Piece>,
+    /// (piece, layout) in the order of packing.
+    matrices: Vec<(usize, Layout)>,
+    piece_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Piece {
+    pages: Pages,
+    used: usize,
+}
+
+/// Bytes that a packer allocates at a time, unless a matrix needs more.
+const PIECE_BYTES: usize = 32 << 20;
+
+impl WeightPacker {
+    /// An empty packer.
+    pub fn new() -> Self {
+        Self {
+            piece_bytes: PIECE_BYTES,
+            ..Self::default()
+        }
+    }
+
+    /// Packs the rows of a file: `bytes` holds `rows` rows of `cols` values in `format`. Returns
+    /// the index of the matrix in what [`finish`](Self::finish) gives.
     ///
     /// Row `r` of the result is row `row_order(r)` of the file, so that files which store the
-    /// rows of q and k permuted can be put right without dequantising. Pass `|r| r` otherwise.
-    /// The panels are packed in parallel.
+    /// rows of q and k permuted can be put right, or several matrices be put into one, without
+    /// dequantising. Pass `|r| r` otherwise. The panels are packed in parallel.
     ///
     /// # Errors
     ///
     /// [`CpuError::Multiple`] when a block format does not fill its last block,
     /// [`CpuError::Size`] when `bytes` has the wrong length, [`CpuError::RowOrder`] when the order
     /// leaves the matrix, [`CpuError::TooLarge`].
-    pub fn from_file_rows(
+    pub fn add_file_rows(
+        &mut self,
         region: &mut Region<'_>,
         format: Format,
-        rows: usize,
-        cols: usize,
+        [rows, cols]: [usize; 2],
         bytes: &[u8],
         row_order: impl Fn(usize) -> usize + Sync,
-    ) -> Result<Self, CpuError> {
-        if format.is_quantized() && !cols.is_multiple_of(BLOCK) {
-            return Err(CpuError::Multiple {
-                what: "values a row",
-                given: cols,
-                multiple_of: BLOCK,
-            });
-        }
-        let too_large = CpuError::TooLarge {
+    ) -> Result<usize, CpuError> {
+        let row_bytes = file_row_bytes(format, cols)?;
+        let total = rows.checked_mul(row_bytes).ok_or(CpuError::TooLarge {
             what: "matrix",
             rows,
             cols,
-        };
-        let row_bytes = if format.is_quantized() {
-            cols / BLOCK * format.bytes_per_32()
-        } else {
-            match cols.checked_mul(format.value_bytes()) {
-                Some(n) => n,
-                None => return Err(too_large),
-            }
-        };
-        let Some(total) = rows.checked_mul(row_bytes) else {
-            return Err(too_large);
-        };
+        })?;
         check_size("bytes of the matrix", bytes.len(), total)?;
         for row in 0..rows {
             let given = row_order(row);
@@ -155,23 +176,21 @@ impl PackedMatrix {
                 return Err(CpuError::RowOrder { row, given, rows });
             }
         }
-        let mut this = Self::zeros(format, rows, cols)?;
-        let width = this.panel_bytes;
-        region.stage(
-            Rows::new(this.data.as_mut_slice(), width),
-            |panels, part| {
-                for (panel, out) in panels.zip(part.chunks_exact_mut(width)) {
-                    for lane in 0..LANES.min(rows - panel * LANES) {
-                        let row = row_order(panel * LANES + lane) * row_bytes;
-                        pack_row(format, out, lane, &bytes[row..row + row_bytes]);
-                    }
+        let (layout, data) = self.allocate(format, rows, cols)?;
+        let width = layout.panel_bytes;
+        region.stage(Rows::new(data, width), |panels, part| {
+            for (panel, out) in panels.zip(part.chunks_exact_mut(width)) {
+                for lane in 0..LANES.min(rows - panel * LANES) {
+                    let row = row_order(panel * LANES + lane) * row_bytes;
+                    pack_row(format, out, lane, &bytes[row..row + row_bytes]);
                 }
-            },
-        );
-        Ok(this)
+            }
+        });
+        Ok(self.matrices.len() - 1)
     }
 
-    /// Packs rows given as f32, quantising them for block formats.
+    /// Packs rows given as f32, quantising them for block formats. Returns the index of the
+    /// matrix in what [`finish`](Self::finish) gives.
     ///
     /// `fill(r, row)` writes the `cols` values of row `r`; it is called once for each row, on any
     /// thread. A last block beyond `cols` is filled with zeros. The quantisers round as ggml's
@@ -180,61 +199,174 @@ impl PackedMatrix {
     /// # Errors
     ///
     /// [`CpuError::TooLarge`].
-    pub fn from_f32_rows(
+    pub fn add_f32_rows(
+        &mut self,
         region: &mut Region<'_>,
         format: Format,
-        rows: usize,
-        cols: usize,
+        [rows, cols]: [usize; 2],
         fill: impl Fn(usize, &mut [f32]) + Sync,
-    ) -> Result<Self, CpuError> {
-        let mut this = Self::zeros(format, rows, cols)?;
-        let width = this.panel_bytes;
+    ) -> Result<usize, CpuError> {
+        let (layout, data) = self.allocate(format, rows, cols)?;
+        let width = layout.panel_bytes;
         let padded = if format.is_quantized() {
             cols.next_multiple_of(BLOCK)
         } else {
             cols
         };
-        region.stage(
-            Rows::new(this.data.as_mut_slice(), width),
-            |panels, part| {
-                let mut row = vec![0.0; padded];
-                let mut bytes = Vec::new();
-                for (panel, out) in panels.zip(part.chunks_exact_mut(width)) {
-                    for lane in 0..LANES.min(rows - panel * LANES) {
-                        fill(panel * LANES + lane, &mut row[..cols]);
-                        bytes.clear();
-                        encode_row(format, &row, &mut bytes);
-                        pack_row(format, out, lane, &bytes);
-                    }
+        region.stage(Rows::new(data, width), |panels, part| {
+            let mut row = vec![0.0; padded];
+            let mut bytes = Vec::new();
+            for (panel, out) in panels.zip(part.chunks_exact_mut(width)) {
+                for lane in 0..LANES.min(rows - panel * LANES) {
+                    fill(panel * LANES + lane, &mut row[..cols]);
+                    bytes.clear();
+                    encode_row(format, &row, &mut bytes);
+                    pack_row(format, out, lane, &bytes);
                 }
-            },
-        );
-        Ok(this)
+            }
+        });
+        Ok(self.matrices.len() - 1)
+    }
+
+    /// The packed matrices, in the order in which they were added.
+    pub fn finish(self) -> Vec<PackedMatrix> {
+        let pieces = self.pieces.into_iter().map(|piece| Arc::new(piece.pages));
+        let pieces: Vec<Arc<Pages>> = pieces.collect();
+        let matrices = self.matrices.into_iter();
+        matrices
+            .map(|(piece, layout)| PackedMatrix {
+                pages: Arc::clone(&pieces[piece]),
+                layout,
+            })
+            .collect()
+    }
+
+    /// Room for a matrix, all zeros.
+    fn allocate(
+        &mut self,
+        format: Format,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(Layout, &mut [u8]), CpuError> {
+        let panel_bytes = if format.is_quantized() {
+            cols.div_ceil(BLOCK).checked_mul(format.block_bytes())
+        } else {
+            cols.checked_mul(LANES * format.value_bytes())
+        };
+        let sizes = panel_bytes
+            .and_then(|n| n.checked_next_multiple_of(LINE))
+            .and_then(|n| Some((n, n.checked_mul(rows.div_ceil(LANES))?)))
+            .filter(|(_, total)| *total <= isize::MAX as usize / 2);
+        let Some((panel_bytes, total)) = sizes else {
+            return Err(CpuError::TooLarge {
+                what: "packed matrix",
+                rows,
+                cols,
+            });
+        };
+        let fits = |piece: &Piece| piece.pages.as_slice().len() - piece.used >= total;
+        if !self.pieces.last().is_some_and(fits) {
+            self.pieces.push(Piece {
+                pages: Pages::new(total.max(self.piece_bytes)),
+                used: 0,
+            });
+        }
+        let last = self.pieces.len() - 1;
+        let piece = &mut self.pieces[last];
+        let layout = Layout {
+            format,
+            rows,
+            cols,
+            start: piece.used,
+            panel_bytes: panel_bytes.max(1),
+        };
+        piece.used += total;
+        self.matrices.push((last, layout));
+        let data = &mut piece.pages.as_mut_slice()[layout.start..layout.start + total];
+        Ok((layout, data))
+    }
+}
+
+/// Bytes of a cache line; panels are a multiple of it.
+const LINE: usize = 64;
+
+fn file_row_bytes(format: Format, cols: usize) -> Result<usize, CpuError> {
+    if format.is_quantized() && !cols.is_multiple_of(BLOCK) {
+        return Err(CpuError::Multiple {
+            what: "values a row",
+            given: cols,
+            multiple_of: BLOCK,
+        });
+    }
+    let bytes = if format.is_quantized() {
+        (cols / BLOCK).checked_mul(format.bytes_per_32())
+    } else {
+        cols.checked_mul(format.value_bytes())
+    };
+    bytes.ok_or(CpuError::TooLarge {
+        what: "row",
+        rows: 1,
+        cols,
+    })
+}
+
+impl PackedMatrix {
+    /// Packs one matrix by itself, see [`WeightPacker::add_file_rows`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_file_rows(
+        region: &mut Region<'_>,
+        format: Format,
+        shape: [usize; 2],
+        bytes: &[u8],
+        row_order: impl Fn(usize) -> usize + Sync,
+    ) -> Result<Self, CpuError> {
+        let mut packer = WeightPacker::default();
+        let index = packer.add_file_rows(region, format, shape, bytes, row_order)?;
+        Ok(packer.finish().swap_remove(index))
+    }
+
+    /// Packs one matrix by itself, see [`WeightPacker::add_f32_rows`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_f32_rows(
+        region: &mut Region<'_>,
+        format: Format,
+        shape: [usize; 2],
+        fill: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<Self, CpuError> {
+        let mut packer = WeightPacker::default();
+        let index = packer.add_f32_rows(region, format, shape, fill)?;
+        Ok(packer.finish().swap_remove(index))
     }
 
     /// The storage format.
     pub fn format(&self) -> Format {
-        self.format
+        self.layout.format
     }
 
     /// Output rows.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.layout.rows
     }
 
     /// Input values of a row.
     pub fn cols(&self) -> usize {
-        self.cols
+        self.layout.cols
     }
 
     /// Panels of 16 output rows; the last may be partly empty.
     pub fn panels(&self) -> usize {
-        self.rows.div_ceil(LANES)
+        self.layout.rows.div_ceil(LANES)
     }
 
     /// Bytes of memory that one pass over the matrix reads.
     pub fn bytes(&self) -> usize {
-        self.data.as_slice().len()
+        self.panels() * self.layout.panel_bytes
     }
 
     /// Writes row `row` as f32, exactly as ggml dequantises it: an embedding lookup.
@@ -244,17 +376,17 @@ impl PackedMatrix {
     /// [`CpuError::Limit`] when the row does not exist, [`CpuError::Size`] when `to` does not have
     /// [`cols`](Self::cols) values.
     pub fn row_into(&self, row: usize, to: &mut [f32]) -> Result<(), CpuError> {
-        if row >= self.rows {
+        if row >= self.layout.rows {
             return Err(CpuError::Limit {
                 what: "row",
                 given: row,
-                limit: self.rows.saturating_sub(1),
+                limit: self.layout.rows.saturating_sub(1),
             });
         }
-        check_size("row buffer", to.len(), self.cols)?;
+        check_size("row buffer", to.len(), self.layout.cols)?;
         let panel = self.panel(row / LANES);
         let lane = row % LANES;
-        match self.format {
+        match self.layout.format {
             Format::Q8_0 => {
                 for (block, to) in self.blocks(panel).zip(to.chunks_mut(BLOCK)) {
                     let (quants, scales) = block.split_at(Format::Q8_0.quant_bytes());
@@ -305,41 +437,13 @@ impl PackedMatrix {
     }
 
     pub(crate) fn panel(&self, index: usize) -> &[u8] {
-        &self.data.as_slice()[index * self.panel_bytes..(index + 1) * self.panel_bytes]
+        let start = self.layout.start + index * self.layout.panel_bytes;
+        &self.pages.as_slice()[start..start + self.layout.panel_bytes]
     }
 
     /// The blocks of a panel of a block format.
     fn blocks<'a>(&self, panel: &'a [u8]) -> std::slice::ChunksExact<'a, u8> {
-        panel.chunks_exact(self.format.block_bytes())
-    }
-
-    fn zeros(format: Format, rows: usize, cols: usize) -> Result<Self, CpuError> {
-        let panel_bytes = if format.is_quantized() {
-            cols.div_ceil(BLOCK)
-                .checked_mul(format.block_bytes())
-        } else {
-            cols.checked_mul(LANES * format.value_bytes())
-        };
-        // Room for `Aligned` to reach the next line.
-        let fits = |n: &usize| *n <= isize::MAX as usize / 2;
-        let sizes = panel_bytes
-            .and_then(|n| n.checked_next_multiple_of(64))
-            .and_then(|n| Some((n, n.checked_mul(rows.div_ceil(LANES))?)))
-            .filter(|(_, total)| fits(total));
-        let Some((panel_bytes, total)) = sizes else {
-            return Err(CpuError::TooLarge {
-                what: "packed matrix",
-                rows,
-                cols,
-            });
-        };
-        Ok(Self {
-            data: Aligned::new(total),
-            format,
-            rows,
-            cols,
-            panel_bytes: panel_bytes.max(1),
-        })
+        panel.chunks_exact(self.layout.format.block_bytes())
     }
 }
 
@@ -413,7 +517,10 @@ pub fn encode_row(format: Format, row: &[f32], to: &mut Vec<u8>) {
         Format::Q4_1 => row.as_chunks().0.iter().for_each(|x| encode_q4_1(x, to)),
         Format::F16 => to.extend(row.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes())),
         Format::BF16 => {
-            to.extend(row.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()));
+            to.extend(
+                row.iter()
+                    .flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()),
+            );
         }
         Format::F32 => to.extend(row.iter().flat_map(|x| x.to_le_bytes())),
     }
@@ -455,4 +562,162 @@ fn encode_q4_1(x: &[f32; BLOCK], to: &mut Vec<u8>) {
     to.extend(f16::from_f32(min).to_le_bytes());
     let q = |x: f32| (((x - min) * inverse + 0.5) as i8 as u8).min(15);
     to.extend((0..16).map(|j| q(x[j]) | q(x[j + 16]) << 4));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::threads::ThreadPool;
+    use super::*;
+
+    const VECTORS: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/data/gguf/quant_blocks.json"
+    );
+
+    fn base64(text: &str) -> Vec<u8> {
+        let digit = |c: u8| match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        let mut bytes = Vec::new();
+        for group in text.trim_end_matches('=').as_bytes().chunks(4) {
+            let word = group
+                .iter()
+                .fold(0u32, |word, c| word << 6 | u32::from(digit(*c)));
+            let word = word << (6 * (4 - group.len()) + 8);
+            bytes.extend(&word.to_be_bytes()[..group.len() * 6 / 8]);
+        }
+        bytes
+    }
+
+    fn floats(bytes: &[u8]) -> Vec<f32> {
+        let words = bytes.as_chunks::<4>().0;
+        words.iter().map(|w| f32::from_le_bytes(*w)).collect()
+    }
+
+    #[test]
+    fn dequantises_and_quantises_as_ggml() {
+        let text = std::fs::read_to_string(VECTORS).unwrap();
+        let vectors: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let sources = vectors["types"]["F32"]["rows"].as_array().unwrap();
+        let mut pool = ThreadPool::new(1).unwrap();
+        let (mut decoded, mut encoded) = (0, 0);
+        for format in [
+            Format::Q8_0,
+            Format::Q4_0,
+            Format::Q4_1,
+            Format::F16,
+            Format::BF16,
+        ] {
+            for row in vectors["types"][format.name()]["rows"].as_array().unwrap() {
+                let raw = base64(row["raw"].as_str().unwrap());
+                let want = floats(&base64(row["f32"].as_str().unwrap()));
+                let matrix = pool.region(|region| {
+                    let n = want.len();
+                    PackedMatrix::from_file_rows(region, format, [1, n], &raw, |r| r).unwrap()
+                });
+                let mut got = vec![0.0; want.len()];
+                matrix.row_into(0, &mut got).unwrap();
+                for (got, want) in got.iter().zip(&want) {
+                    assert!(got.to_bits() == want.to_bits() || got == want, "{format:?}");
+                }
+                decoded += 1;
+
+                let source = sources.iter().find(|s| s["row"] == row["row"]);
+                let Some(source) = source.filter(|s| s["n"] == row["n"]) else {
+                    continue;
+                };
+                let source = floats(&base64(source["raw"].as_str().unwrap()));
+                if !source.iter().all(|x| x.is_finite()) {
+                    continue;
+                }
+                let mut bytes = Vec::new();
+                encode_row(format, &source, &mut bytes);
+                assert!(bytes == raw, "{format:?} {}", row["row"]);
+                encoded += 1;
+            }
+        }
+        assert!(decoded >= 40 && encoded >= 20, "{decoded} {encoded}");
+    }
+
+    #[test]
+    fn matrices_share_pieces() {
+        let mut pool = ThreadPool::new(2).unwrap();
+        let mut packer = WeightPacker {
+            piece_bytes: 10_000,
+            ..WeightPacker::new()
+        };
+        let shapes = [[16, 64], [40, 32], [1, 7], [300, 64], [3, 3]];
+        pool.region(|region| {
+            for (index, [rows, cols]) in shapes.into_iter().enumerate() {
+                let value = |r: usize, c: usize| (index * 1000 + r * cols + c) as f32;
+                let added = packer.add_f32_rows(region, Format::F32, [rows, cols], |r, row| {
+                    for (c, x) in row.iter_mut().enumerate() {
+                        *x = value(r, c);
+                    }
+                });
+                assert_eq!(added.unwrap(), index);
+            }
+        });
+        assert_eq!(packer.pieces.len(), 4);
+        let matrices = packer.finish();
+        for (index, ([rows, cols], matrix)) in shapes.iter().zip(&matrices).enumerate() {
+            let mut row = vec![0.0; *cols];
+            for r in 0..*rows {
+                matrix.row_into(r, &mut row).unwrap();
+                let first = (index * 1000 + r * cols) as f32;
+                assert!((0..*cols).all(|c| row[c] == first + c as f32));
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let mut pool = ThreadPool::new(1).unwrap();
+        pool.region(|region| {
+            let mut pack = |format, rows, cols, bytes: &[u8], shift: usize| {
+                PackedMatrix::from_file_rows(region, format, [rows, cols], bytes, |r| r + shift)
+            };
+            assert!(matches!(
+                pack(Format::Q8_0, 1, 33, &[0; 34], 0),
+                Err(CpuError::Multiple { .. })
+            ));
+            assert!(matches!(
+                pack(Format::Q8_0, 1, 32, &[0; 33], 0),
+                Err(CpuError::Size { .. })
+            ));
+            assert!(matches!(
+                pack(Format::Q8_0, 1, 32, &[0; 34], 1),
+                Err(CpuError::RowOrder { .. })
+            ));
+            assert!(matches!(
+                pack(Format::F32, usize::MAX, 32, &[], 0),
+                Err(CpuError::TooLarge { .. })
+            ));
+            let empty = pack(Format::Q8_0, 0, 32, &[], 0).unwrap();
+            assert_eq!(empty.panels(), 0);
+        });
+    }
+
+    #[test]
+    fn blocks_that_are_not_finite_stay_visible() {
+        let mut pool = ThreadPool::new(1).unwrap();
+        for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+            let matrix = pool.region(|region| {
+                PackedMatrix::from_f32_rows(region, format, [1, 40], |_, row| {
+                    row.fill(1.0);
+                    row[35] = f32::INFINITY;
+                })
+                .unwrap()
+            });
+            let mut row = [0.0; 40];
+            matrix.row_into(0, &mut row).unwrap();
+            assert!(row[..32].iter().all(|x| (x - 1.0).abs() < 0.1));
+            assert!(row[32..].iter().all(|x| x.is_nan()));
+        }
+    }
 }

@@ -19,10 +19,6 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
     /// About normal: the sum of twelve uniform values.
     pub(crate) fn gauss(&mut self, n: usize) -> Vec<f32> {
         (0..n)

@@ -303,7 +303,11 @@ impl Shared {
             if left == 0 {
                 return None;
             }
-            let taken = if all { left } else { left.div_ceil(2 * self.threads) };
+            let taken = if all {
+                left
+            } else {
+                left.div_ceil(2 * self.threads)
+            };
             // The epoch in the word makes a claim fail that was prepared in an earlier stage.
             match self.work.0.compare_exchange_weak(
                 word,

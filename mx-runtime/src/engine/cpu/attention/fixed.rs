@@ -3,12 +3,16 @@
 //! Every product that lies outside of a row's range has the weight zero, and integer sums are
 //! exact, so rows with different ranges can go together.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::super::kernels::{LANES, Lane, Simd};
+use super::super::kernels::{LANES, Lane, Simd, Task};
 use super::super::kv::{Fixed, KV_BLOCK, Slab, fixed_scale};
 use super::super::quantize::TINY;
-use super::{AttentionScratch, BLOCKS, Plan, SPAN, following, lanes_within, record_len, soften};
+use super::{
+    AttentionScratch, BLOCKS, LINE, PREFETCH, Plan, SPAN, following, lanes_within, record_len,
+    soften,
+};
 
 /// Weights are rounded to this many steps.
 const WEIGHT_MAX: f32 = 32767.0;
@@ -60,106 +64,164 @@ fn query_max<E: Fixed>(head_dim: usize) -> i32 {
 }
 
 /// Rounds the queries; scores come out in units of log2.
-#[inline(always)]
-pub(super) fn prepare<S: Simd, E: Fixed>(s: S, plan: &Plan<'_>, scratch: &mut AttentionScratch) {
-    let (rows, hd) = (plan.rows(), plan.head_dim);
-    let scale = plan.params.scale * std::f32::consts::LOG2_E;
-    let max = query_max::<E>(hd) as f32;
-    scratch.factors.resize(rows, 0.0);
-    scratch.rounded.resize(rows * hd, 0);
-    scratch.weights.resize(rows * SPAN, 0);
-    scratch.weight_scales.resize(rows, 0.0);
-    for (row, to) in scratch.rounded.chunks_exact_mut(hd).enumerate() {
-        let (from, _) = plan.query(row).as_chunks::<LANES>();
-        let mut peak = s.splat_i(0);
-        for x in from {
-            peak = s.max_i(peak, s.abs_bits(s.load(x)));
-        }
-        let peak = f32::from_bits(s.largest_i(peak) as u32);
-        let (unit, factor) = fixed_scale(peak, max);
-        scratch.factors[row] = unit * scale;
-        for (from, to) in from.iter().zip(to.as_chunks_mut::<LANES>().0) {
-            s.store_i16(s.to_i32(s.mul(s.load(from), s.splat(factor))), to);
+pub(super) struct Prepare<'a, E> {
+    plan: &'a Plan<'a>,
+    scratch: &'a mut AttentionScratch,
+    stored: PhantomData<E>,
+}
+
+impl<'a, E> Prepare<'a, E> {
+    pub(super) fn new(plan: &'a Plan<'a>, scratch: &'a mut AttentionScratch) -> Self {
+        Self {
+            plan,
+            scratch,
+            stored: PhantomData,
         }
     }
 }
 
-#[inline(always)]
-pub(super) fn span<S: Simd, E: Stored>(
-    s: S,
-    plan: &Plan<'_>,
-    scratch: &mut AttentionScratch,
-    start: usize,
-    slabs: &[Option<Slab<'_>>; BLOCKS],
-    records: &mut [f32],
-) {
-    let (rows, hd) = (plan.rows(), plan.head_dim);
-    let half = KV_BLOCK * hd;
-    let mut data: [&[E]; BLOCKS] = [&[]; BLOCKS];
-    let mut value_scales = [0.0; SPAN];
-    let mut key_scales = [0.0; SPAN];
-    for (block, slab) in slabs.iter().enumerate() {
-        let Some(slab) = *slab else { continue };
-        let (values, scales) = E::slab(slab);
-        data[block] = &values[..2 * half];
-        let own = block * KV_BLOCK..(block + 1) * KV_BLOCK;
-        key_scales[own.clone()].copy_from_slice(&scales[..KV_BLOCK]);
-        value_scales[own].copy_from_slice(&scales[KV_BLOCK..2 * KV_BLOCK]);
-    }
-    for block in 0..BLOCKS {
-        if data[block].is_empty() {
-            continue;
+impl<E: Fixed> Task for Prepare<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { plan, scratch, .. } = self;
+        let (rows, hd) = (plan.rows(), plan.head_dim);
+        let scale = plan.params.scale * std::f32::consts::LOG2_E;
+        let max = query_max::<E>(hd) as f32;
+        scratch.factors.resize(rows, 0.0);
+        scratch.rounded.resize(rows * hd, 0);
+        scratch.weights.resize(rows * SPAN, 0);
+        scratch.weight_scales.resize(rows, 0.0);
+        for (row, to) in scratch.rounded.chunks_exact_mut(hd).enumerate() {
+            let (from, _) = plan.query(row).as_chunks::<LANES>();
+            let mut peak = s.splat_i(0);
+            for x in from {
+                peak = s.max_i(peak, s.abs_bits(s.load(x)));
+            }
+            let peak = f32::from_bits(s.largest_i(peak) as u32);
+            let (unit, factor) = fixed_scale(peak, max);
+            scratch.factors[row] = unit * scale;
+            for (from, to) in from.iter().zip(to.as_chunks_mut::<LANES>().0) {
+                s.store_i16(s.to_i32(s.mul(s.load(from), s.splat(factor))), to);
+            }
         }
-        let keys = Keys {
-            keys: data[block][..half].as_chunks().0,
-            scales: key_scales[block * KV_BLOCK..(block + 1) * KV_BLOCK].as_chunks().0,
-            next: following(&data, block, false, half).as_chunks().0,
-            hd,
-        };
+    }
+}
+
+/// All rows of a tile over one span.
+pub(super) struct Span<'a, E> {
+    plan: &'a Plan<'a>,
+    scratch: &'a mut AttentionScratch,
+    start: usize,
+    slabs: &'a [Option<Slab<'a>>; BLOCKS],
+    records: &'a mut [f32],
+    stored: PhantomData<E>,
+}
+
+impl<'a, E> Span<'a, E> {
+    pub(super) fn new(
+        plan: &'a Plan<'a>,
+        scratch: &'a mut AttentionScratch,
+        start: usize,
+        slabs: &'a [Option<Slab<'a>>; BLOCKS],
+        records: &'a mut [f32],
+    ) -> Self {
+        Self {
+            plan,
+            scratch,
+            start,
+            slabs,
+            records,
+            stored: PhantomData,
+        }
+    }
+}
+
+impl<E: Stored> Task for Span<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            plan,
+            scratch,
+            start,
+            slabs,
+            records,
+            ..
+        } = self;
+        let (rows, hd) = (plan.rows(), plan.head_dim);
+        let half = KV_BLOCK * hd;
+        let mut data: [&[E]; BLOCKS] = [&[]; BLOCKS];
+        let mut value_scales = [0.0; SPAN];
+        let mut key_scales = [0.0; SPAN];
+        for (block, slab) in slabs.iter().enumerate() {
+            let Some(slab) = *slab else { continue };
+            let (values, scales) = E::slab(slab);
+            data[block] = &values[..2 * half];
+            let own = block * KV_BLOCK..(block + 1) * KV_BLOCK;
+            key_scales[own.clone()].copy_from_slice(&scales[..KV_BLOCK]);
+            value_scales[own].copy_from_slice(&scales[KV_BLOCK..2 * KV_BLOCK]);
+        }
+        for block in 0..BLOCKS {
+            if data[block].is_empty() {
+                continue;
+            }
+            let keys = Keys {
+                keys: data[block][..half].as_chunks().0,
+                scales: key_scales[block * KV_BLOCK..(block + 1) * KV_BLOCK]
+                    .as_chunks()
+                    .0,
+                next: following(&data, block, false, half).as_chunks().0,
+                hd,
+            };
+            let mut row = 0;
+            while row < rows {
+                let queries = &scratch.rounded[row * hd..];
+                let factors = &scratch.factors[row..];
+                let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
+                row += match rows - row {
+                    1 => scores::<S, E, 1, 4>(s, &keys, queries, factors, out),
+                    2 => scores::<S, E, 2, 4>(s, &keys, queries, factors, out),
+                    3 => scores::<S, E, 3, 4>(s, &keys, queries, factors, out),
+                    4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, factors, out),
+                    _ => scores::<S, E, 6, 4>(s, &keys, queries, factors, out),
+                };
+            }
+        }
+        let all = plan.all_keys(start);
+        let len = record_len(hd);
+        for row in 0..rows {
+            let own = plan.keys(row, start);
+            let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
+            let (peak, sum) = soften(s, plan.params.softcap, weights, &all, &own);
+            let record = &mut records[row * len..(row + 1) * len];
+            (record[hd], record[hd + 1]) = (peak, sum);
+            let rounded = &mut scratch.weights[row * SPAN..(row + 1) * SPAN];
+            scratch.weight_scales[row] =
+                round_weights(s, weights, &value_scales, &all, &own, rounded);
+        }
+        // Whole vectors of positions: weights beyond the range of a row are zero.
+        let first = all.start / LANES;
+        let end = all.end.div_ceil(LANES);
         let mut row = 0;
         while row < rows {
-            let queries = &scratch.rounded[row * hd..];
-            let factors = &scratch.factors[row..];
-            let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
+            let operands = Values {
+                weights: &scratch.weights[row * SPAN..],
+                scales: &scratch.weight_scales[row..],
+                lanes: first..end,
+                hd,
+            };
+            let out = &mut records[row * len..];
             row += match rows - row {
-                1 => scores::<S, E, 1, 4>(s, &keys, queries, factors, out),
-                2 => scores::<S, E, 2, 4>(s, &keys, queries, factors, out),
-                3 => scores::<S, E, 3, 4>(s, &keys, queries, factors, out),
-                4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, factors, out),
-                _ => scores::<S, E, 6, 4>(s, &keys, queries, factors, out),
+                1 => values::<S, E, 1>(s, &data, &operands, out),
+                2 => values::<S, E, 2>(s, &data, &operands, out),
+                3 => values::<S, E, 3>(s, &data, &operands, out),
+                4 => values::<S, E, 4>(s, &data, &operands, out),
+                _ => values::<S, E, 5>(s, &data, &operands, out),
             };
         }
-    }
-    let all = plan.all_keys(start);
-    let len = record_len(hd);
-    for row in 0..rows {
-        let own = plan.keys(row, start);
-        let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
-        let (peak, sum) = soften(s, plan.params.softcap, weights, &all, &own);
-        let record = &mut records[row * len..(row + 1) * len];
-        (record[hd], record[hd + 1]) = (peak, sum);
-        let rounded = &mut scratch.weights[row * SPAN..(row + 1) * SPAN];
-        scratch.weight_scales[row] = round_weights(s, weights, &value_scales, &all, &own, rounded);
-    }
-    // Whole vectors of positions: weights beyond the range of a row are zero.
-    let first = all.start / LANES;
-    let end = all.end.div_ceil(LANES);
-    let mut row = 0;
-    while row < rows {
-        let operands = Values {
-            weights: &scratch.weights[row * SPAN..],
-            scales: &scratch.weight_scales[row..],
-            lanes: first..end,
-            hd,
-        };
-        let out = &mut records[row * len..];
-        row += match rows - row {
-            1 => values::<S, E, 1>(s, &data, &operands, out),
-            2 => values::<S, E, 2>(s, &data, &operands, out),
-            3 => values::<S, E, 3>(s, &data, &operands, out),
-            4 => values::<S, E, 4>(s, &data, &operands, out),
-            _ => values::<S, E, 5>(s, &data, &operands, out),
-        };
     }
 }
 
@@ -194,18 +256,18 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     }
     for first in (0..groups).step_by(G) {
         let mut acc = [[s.splat_i(0); G]; R];
-        let mut group = [keys; G];
-        for (g, group) in group.iter_mut().enumerate() {
-            *group = &keys[(first + g) * half..(first + g + 1) * half];
-        }
-        // With many rows the keys are read often and come from the cache after the first time.
-        let mut ahead = if R < 4 { next.iter().skip(first * half) } else { [].iter().skip(0) };
+        let ahead = next.first().unwrap_or(&keys[0]);
         for d in 0..half {
+            let Some(keys) = keys[d * groups + first..].first_chunk::<G>() else {
+                return R;
+            };
+            // With many rows the keys are read often, and seldom from memory.
+            if R < 4 {
+                s.prefetch(keys, PREFETCH);
+                s.prefetch(ahead, d * LINE);
+            }
             for g in 0..G {
-                if let Some(next) = ahead.next() {
-                    s.prefetch(next, 0);
-                }
-                let key = E::load(s, &group[g][d]);
+                let key = E::load(s, &keys[g]);
                 for r in 0..R {
                     acc[r][g] = s.dot_pairs(acc[r][g], key, pair(rows[r][d]));
                 }
@@ -309,18 +371,19 @@ fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
             continue;
         };
         let next = following(data, lane / per_block, true, KV_BLOCK * hd);
-        let next = next.get(start - KV_BLOCK * hd..).unwrap_or_default();
+        let ahead = next.first().unwrap_or(&values[0]);
         for (j, values) in values.chunks_exact(2 * hd).enumerate() {
             let (chunks, _) = values[2 * first..].as_chunks::<32>();
+            if R < 4 {
+                s.prefetch(&chunks[0], PREFETCH);
+                s.prefetch(ahead, (lane % per_block * LANES / 2 + j) * LINE);
+            }
             let mut pairs = [0; R];
             for r in 0..R {
                 let w = &rows[r][lane];
                 pairs[r] = pair([w[2 * j], w[2 * j + 1]]);
             }
             for d in 0..D {
-                if let Some(next) = next.get(2 * (j * hd + first + d * LANES)) {
-                    s.prefetch(next, 0);
-                }
                 let value = E::load(s, &chunks[d]);
                 for r in 0..R {
                     acc[r][d] = s.dot_pairs(acc[r][d], value, pairs[r]);

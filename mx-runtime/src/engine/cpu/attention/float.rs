@@ -1,8 +1,10 @@
 //! Attention over f32 and f16 caches: f32 multiply-adds, keys lane by lane.
 
-use super::super::kernels::{LANES, Lane, Simd};
+use std::marker::PhantomData;
+
+use super::super::kernels::{LANES, Lane, Simd, Task};
 use super::super::kv::{KV_BLOCK, Slab};
-use super::{AttentionScratch, BLOCKS, Plan, SPAN, following, record_len, soften};
+use super::{AttentionScratch, BLOCKS, LINE, PREFETCH, Plan, SPAN, following, record_len, soften};
 
 /// A stored float.
 pub(super) trait Stored: Copy + 'static {
@@ -41,82 +43,126 @@ impl Stored for u16 {
 }
 
 /// Scales the queries; scores come out in units of log2.
-#[inline(always)]
-pub(super) fn prepare<S: Simd>(s: S, plan: &Plan<'_>, scratch: &mut AttentionScratch) {
-    let hd = plan.head_dim;
-    let scale = s.splat(plan.params.scale * std::f32::consts::LOG2_E);
-    scratch.queries.resize(plan.rows() * hd, 0.0);
-    for (row, to) in scratch.queries.chunks_exact_mut(hd).enumerate() {
-        let (from, _) = plan.query(row).as_chunks::<LANES>();
-        for (from, to) in from.iter().zip(to.as_chunks_mut::<LANES>().0) {
-            s.store(s.mul(s.load(from), scale), to);
+pub(super) struct Prepare<'a> {
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) scratch: &'a mut AttentionScratch,
+}
+
+impl Task for Prepare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { plan, scratch } = self;
+        let hd = plan.head_dim;
+        let scale = s.splat(plan.params.scale * std::f32::consts::LOG2_E);
+        scratch.queries.resize(plan.rows() * hd, 0.0);
+        for (row, to) in scratch.queries.chunks_exact_mut(hd).enumerate() {
+            let (from, _) = plan.query(row).as_chunks::<LANES>();
+            for (from, to) in from.iter().zip(to.as_chunks_mut::<LANES>().0) {
+                s.store(s.mul(s.load(from), scale), to);
+            }
         }
     }
 }
 
-#[inline(always)]
-pub(super) fn span<S: Simd, E: Stored>(
-    s: S,
-    plan: &Plan<'_>,
-    scratch: &mut AttentionScratch,
+/// All rows of a tile over one span.
+pub(super) struct Span<'a, E> {
+    plan: &'a Plan<'a>,
+    scratch: &'a mut AttentionScratch,
     start: usize,
-    slabs: &[Option<Slab<'_>>; BLOCKS],
-    records: &mut [f32],
-) {
-    let (rows, hd) = (plan.rows(), plan.head_dim);
-    let half = KV_BLOCK * hd;
-    let mut data: [&[E]; BLOCKS] = [&[]; BLOCKS];
-    for (data, slab) in data.iter_mut().zip(slabs) {
-        if let Some(slab) = *slab {
-            *data = &E::slab(slab)[..2 * half];
+    slabs: &'a [Option<Slab<'a>>; BLOCKS],
+    records: &'a mut [f32],
+    stored: PhantomData<E>,
+}
+
+impl<'a, E> Span<'a, E> {
+    pub(super) fn new(
+        plan: &'a Plan<'a>,
+        scratch: &'a mut AttentionScratch,
+        start: usize,
+        slabs: &'a [Option<Slab<'a>>; BLOCKS],
+        records: &'a mut [f32],
+    ) -> Self {
+        Self {
+            plan,
+            scratch,
+            start,
+            slabs,
+            records,
+            stored: PhantomData,
         }
     }
-    for block in 0..BLOCKS {
-        if data[block].is_empty() {
-            continue;
+}
+
+impl<E: Stored> Task for Span<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            plan,
+            scratch,
+            start,
+            slabs,
+            records,
+            ..
+        } = self;
+        let (rows, hd) = (plan.rows(), plan.head_dim);
+        let half = KV_BLOCK * hd;
+        let mut data: [&[E]; BLOCKS] = [&[]; BLOCKS];
+        for (data, slab) in data.iter_mut().zip(slabs) {
+            if let Some(slab) = *slab {
+                *data = &E::slab(slab)[..2 * half];
+            }
         }
-        let keys = Keys {
-            keys: data[block][..half].as_chunks().0,
-            next: following(&data, block, false, half).as_chunks().0,
-            hd,
-        };
-        let mut row = 0;
-        while row < rows {
-            let queries = &scratch.queries[row * hd..];
-            let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
-            row += match rows - row {
-                1 => scores::<S, E, 1, 4>(s, &keys, queries, out),
-                2 => scores::<S, E, 2, 4>(s, &keys, queries, out),
-                3 => scores::<S, E, 3, 4>(s, &keys, queries, out),
-                4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, out),
-                _ => scores::<S, E, 6, 2>(s, &keys, queries, out),
+        for block in 0..BLOCKS {
+            if data[block].is_empty() {
+                continue;
+            }
+            let keys = Keys {
+                keys: data[block][..half].as_chunks().0,
+                next: following(&data, block, false, half).as_chunks().0,
+                hd,
             };
+            let mut row = 0;
+            while row < rows {
+                let queries = &scratch.queries[row * hd..];
+                let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
+                row += match rows - row {
+                    1 => scores::<S, E, 1, 4>(s, &keys, queries, out),
+                    2 => scores::<S, E, 2, 4>(s, &keys, queries, out),
+                    3 => scores::<S, E, 3, 4>(s, &keys, queries, out),
+                    4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, out),
+                    _ => scores::<S, E, 6, 2>(s, &keys, queries, out),
+                };
+            }
         }
-    }
-    let all = plan.all_keys(start);
-    let len = record_len(hd);
-    for position in 0..plan.positions {
-        let first = position * plan.group;
-        let own = plan.keys(first, start);
-        for row in first..first + plan.group {
-            let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
-            let (peak, sum) = soften(s, plan.params.softcap, weights, &all, &own);
-            let record = &mut records[row * len..(row + 1) * len];
-            (record[hd], record[hd + 1]) = (peak, sum);
-        }
-        // Only the heads of one position go together: they see the same keys, and a key outside
-        // of the range must not be multiplied, not even by zero.
-        let mut row = first;
-        while row < first + plan.group {
-            let weights = &scratch.scores[row * SPAN..];
-            let out = &mut records[row * len..];
-            row += match first + plan.group - row {
-                1 => values::<S, E, 1>(s, &data, weights, &own, hd, out),
-                2 => values::<S, E, 2>(s, &data, weights, &own, hd, out),
-                3 => values::<S, E, 3>(s, &data, weights, &own, hd, out),
-                4 => values::<S, E, 4>(s, &data, weights, &own, hd, out),
-                _ => values::<S, E, 5>(s, &data, weights, &own, hd, out),
-            };
+        let all = plan.all_keys(start);
+        let len = record_len(hd);
+        for position in 0..plan.positions {
+            let first = position * plan.group;
+            let own = plan.keys(first, start);
+            for row in first..first + plan.group {
+                let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
+                let (peak, sum) = soften(s, plan.params.softcap, weights, &all, &own);
+                let record = &mut records[row * len..(row + 1) * len];
+                (record[hd], record[hd + 1]) = (peak, sum);
+            }
+            // Only the heads of one position go together: they see the same keys, and a key outside
+            // of the range must not be multiplied, not even by zero.
+            let mut row = first;
+            while row < first + plan.group {
+                let weights = &scratch.scores[row * SPAN..];
+                let out = &mut records[row * len..];
+                row += match first + plan.group - row {
+                    1 => values::<S, E, 1>(s, &data, weights, &own, hd, out),
+                    2 => values::<S, E, 2>(s, &data, weights, &own, hd, out),
+                    3 => values::<S, E, 3>(s, &data, weights, &own, hd, out),
+                    4 => values::<S, E, 4>(s, &data, weights, &own, hd, out),
+                    _ => values::<S, E, 5>(s, &data, weights, &own, hd, out),
+                };
+            }
         }
     }
 }
@@ -144,18 +190,18 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     }
     for first in (0..groups).step_by(G) {
         let mut acc = [[s.splat(0.0); G]; R];
-        let mut group = [keys; G];
-        for (g, group) in group.iter_mut().enumerate() {
-            *group = &keys[(first + g) * hd..(first + g + 1) * hd];
-        }
-        // With many rows the keys are read often and come from the cache after the first time.
-        let mut ahead = if R < 4 { next.iter().skip(first * hd) } else { [].iter().skip(0) };
+        let ahead = next.first().unwrap_or(&keys[0]);
         for d in 0..hd {
+            let Some(keys) = keys[d * groups + first..].first_chunk::<G>() else {
+                return R;
+            };
+            // With many rows the keys are read often, and seldom from memory.
+            if R < 4 {
+                s.prefetch(keys, PREFETCH);
+                s.prefetch(ahead, d * LINE);
+            }
             for g in 0..G {
-                if let Some(next) = ahead.next() {
-                    s.prefetch(next, 0);
-                }
-                let key = E::load(s, &group[g][d]);
+                let key = E::load(s, &keys[g]);
                 for r in 0..R {
                     acc[r][g] = s.fma(key, s.splat(rows[r][d]), acc[r][g]);
                 }
@@ -215,15 +261,18 @@ fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
             continue;
         };
         let next = following(data, block, true, KV_BLOCK * hd);
+        let ahead = next.first().unwrap_or(&values[0]);
         let start = own.start.max(block * KV_BLOCK);
         let end = own.end.min((block + 1) * KV_BLOCK);
+        #[expect(clippy::needless_range_loop, reason = "values and weights go together")]
         for j in start..end {
             let at = j % KV_BLOCK * hd + first;
             let (lanes, _) = values[at..at + D * LANES].as_chunks::<LANES>();
+            if R < 4 {
+                s.prefetch(&lanes[0], PREFETCH);
+                s.prefetch(ahead, j % KV_BLOCK * LINE);
+            }
             for d in 0..D {
-                if let Some(next) = next.get(at + d * LANES) {
-                    s.prefetch(next, 0);
-                }
                 let value = E::load(s, &lanes[d]);
                 for r in 0..R {
                     acc[r][d] = s.fma(value, s.splat(rows[r][j]), acc[r][d]);

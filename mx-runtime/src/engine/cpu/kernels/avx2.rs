@@ -37,6 +37,10 @@ mod absent {
             None
         }
 
+        pub(crate) fn plain(self) -> Avx2<false> {
+            match self.0 {}
+        }
+
         pub(crate) fn run<T: Task>(self, _task: T) -> T::Output {
             match self.0 {}
         }
@@ -61,6 +65,11 @@ mod x86 {
                 && is_x86_feature_detected!("f16c")
                 && (!VNNI || is_x86_feature_detected!("avxvnni"));
             found.then_some(Self(()))
+        }
+
+        /// The same without the dot product of bytes.
+        pub(crate) fn plain(self) -> Avx2<false> {
+            Avx2(())
         }
 
         pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
@@ -298,10 +307,7 @@ mod x86 {
         fn largest_i(self, x: Self::I) -> i32 {
             op!({
                 let x = _mm256_max_epi32(x[0], x[1]);
-                let x = _mm_max_epi32(
-                    _mm256_castsi256_si128(x),
-                    _mm256_extracti128_si256::<1>(x),
-                );
+                let x = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
                 let x = _mm_max_epi32(x, _mm_shuffle_epi32::<0b00_00_11_10>(x));
                 _mm_cvtsi128_si32(_mm_max_epi32(x, _mm_shuffle_epi32::<0b00_00_00_01>(x)))
             })
@@ -353,7 +359,8 @@ mod x86 {
         fn store_i8(self, x: Self::I, to: &mut Lane<i8>) {
             op!({
                 // Packing works within 128-bit halves; the permutation restores the order.
-                let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(x[0], x[1]));
+                let words =
+                    _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(x[0], x[1]));
                 let bytes = _mm_packs_epi16(
                     _mm256_castsi256_si128(words),
                     _mm256_extracti128_si256::<1>(words),
@@ -365,7 +372,8 @@ mod x86 {
         #[inline(always)]
         fn store_i16(self, x: Self::I, to: &mut Lane<i16>) {
             op!({
-                let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(x[0], x[1]));
+                let words =
+                    _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(x[0], x[1]));
                 _mm256_storeu_si256(to.as_mut_ptr().cast(), words);
             })
         }
@@ -476,9 +484,7 @@ mod x86 {
         fn prefetch<T>(self, at: &T, ahead: usize) {
             // A prefetch never faults, wherever the address lies.
             op!(_mm_prefetch::<_MM_HINT_T0>(
-                std::ptr::from_ref(at)
-                    .cast::<i8>()
-                    .wrapping_add(ahead)
+                std::ptr::from_ref(at).cast::<i8>().wrapping_add(ahead)
             ));
         }
     }

@@ -300,9 +300,7 @@ mod x86 {
         fn prefetch<T>(self, at: &T, ahead: usize) {
             // A prefetch never faults, wherever the address lies.
             op!(_mm_prefetch::<_MM_HINT_T0>(
-                std::ptr::from_ref(at)
-                    .cast::<i8>()
-                    .wrapping_add(ahead)
+                std::ptr::from_ref(at).cast::<i8>().wrapping_add(ahead)
             ));
         }
     }

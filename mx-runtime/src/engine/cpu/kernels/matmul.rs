@@ -247,6 +247,8 @@ struct Quantized<'a, 'y> {
 impl Task for Quantized<'_, '_> {
     type Output = ();
 
+    const BYTE_DOTS: bool = true;
+
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.w.format() {
@@ -500,5 +502,250 @@ fn expand_blocks<S: Simd, B: BlockFormat>(
     }
     for to in &mut tos[blocks.len()..] {
         to.fill([0.0; LANES]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::super::pack::encode_row;
+    use super::super::super::testing::{Random, kernels};
+    use super::super::super::threads::{Columns, ThreadPool};
+    use super::super::Isa;
+    use super::*;
+
+    const FORMATS: [Format; 6] = [
+        Format::Q8_0,
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::F16,
+        Format::BF16,
+        Format::F32,
+    ];
+
+    fn packed(format: Format, rows: usize, cols: usize, w: &[f32]) -> PackedMatrix {
+        let mut pool = ThreadPool::new(1).unwrap();
+        pool.region(|region| {
+            PackedMatrix::from_f32_rows(region, format, [rows, cols], |r, row| {
+                row.copy_from_slice(&w[r * cols..(r + 1) * cols]);
+            })
+            .unwrap()
+        })
+    }
+
+    fn product(k: Kernels, w: &PackedMatrix, x: Input<'_>, rows: usize) -> Vec<f32> {
+        let mut y = vec![f32::NAN; rows * w.rows()];
+        k.matmul(w, 0..w.panels(), x, &mut TileMut::new(&mut y, w.rows()))
+            .unwrap();
+        y
+    }
+
+    fn bits(x: &[f32]) -> Vec<u32> {
+        let canonical = |x: &f32| if x.is_nan() { f32::NAN } else { *x }.to_bits();
+        x.iter().map(canonical).collect()
+    }
+
+    /// Compares with f64 sums over the values as the kernel sees them.
+    fn check_against_f64(w: &PackedMatrix, x: &[f32], rows: usize, y: &[f32], what: &str) {
+        let cols = w.cols();
+        let mut weights = vec![0.0; cols];
+        for out in 0..w.rows() {
+            w.row_into(out, &mut weights).unwrap();
+            for row in 0..rows {
+                let terms = weights.iter().zip(&x[row * cols..(row + 1) * cols]);
+                let terms = terms.map(|(w, x)| f64::from(*w) * f64::from(*x));
+                let (sum, size) = terms.fold((0.0, 0.0), |(s, a), t| (s + t, a + t.abs()));
+                let got = f64::from(y[row * w.rows() + out]);
+                assert!(
+                    (got - sum).abs() <= 4e-6 * size + 1e-30,
+                    "{what}: row {row} out {out}: {got} instead of {sum}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn products_are_right_and_the_same_everywhere() {
+        let mut random = Random::new(11);
+        for format in FORMATS {
+            for (out, cols, rows) in [
+                (1, 32, 1),
+                (16, 64, 3),
+                (40, 96, 9),
+                (33, 576, 18),
+                (17, 70, 5),
+            ] {
+                if cols % BLOCK != 0 && format.is_quantized() {
+                    continue;
+                }
+                let (weights, x) = (random.gauss(out * cols), random.gauss(rows * cols));
+                let w = packed(format, out, cols, &weights);
+                let mut q = QuantizedRows::new(rows, cols).unwrap();
+                q.quantize(Kernels::best(), &x).unwrap();
+                let rounded: Vec<f32> = (0..rows).flat_map(|r| q.row(r)).collect();
+                let mut cases = vec![(Input::Float(&x), &x)];
+                if format.is_quantized() {
+                    cases.push((Input::Quantized(&q), &rounded));
+                }
+                for (input, seen) in cases {
+                    let want = product(Kernels::with(Isa::Scalar).unwrap(), &w, input, rows);
+                    let what = format!("{format:?} {out}x{cols} rows {rows}");
+                    check_against_f64(&w, seen, rows, &want, &what);
+                    for k in kernels() {
+                        let got = product(k, &w, input, rows);
+                        assert_eq!(bits(&want), bits(&got), "{what} {}", k.isa());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_neighbours_or_on_threads() {
+        let (out, cols, rows) = (100, 160, 21);
+        let mut random = Random::new(12);
+        let (weights, x) = (random.gauss(out * cols), random.gauss(rows * cols));
+        for k in kernels() {
+            for format in FORMATS {
+                let w = packed(format, out, cols, &weights);
+                let mut q = QuantizedRows::new(rows, cols).unwrap();
+                q.quantize(k, &x).unwrap();
+                let mut one = QuantizedRows::new(1, cols).unwrap();
+                let quantized = format.is_quantized();
+                let all = if quantized {
+                    Input::Quantized(&q)
+                } else {
+                    Input::Float(&x)
+                };
+                let want = product(k, &w, all, rows);
+                for (r, x) in x.chunks(cols).enumerate() {
+                    one.quantize(k, x).unwrap();
+                    let input = if quantized {
+                        Input::Quantized(&one)
+                    } else {
+                        Input::Float(x)
+                    };
+                    let got = product(k, &w, input, 1);
+                    assert_eq!(
+                        bits(&want[r * out..(r + 1) * out]),
+                        bits(&got),
+                        "{format:?}"
+                    );
+                }
+                let mut pool = ThreadPool::new(3).unwrap();
+                let mut got = vec![0.0; rows * out];
+                pool.region(|region| {
+                    region.stage(Columns::new(&mut got, out, LANES), |panels, mut y| {
+                        k.matmul(&w, panels, all, &mut y).unwrap();
+                    });
+                });
+                assert_eq!(bits(&want), bits(&got), "{format:?}");
+            }
+        }
+    }
+
+    /// Rows of one block each, with chosen scales and all quantised values alike or alternating.
+    fn extreme_blocks(format: Format) -> (usize, Vec<u8>) {
+        let scales = [0x7bff_u16, 0xfbff, 0x0001, 0x8001, 0x0400, 0x0000, 0x3c00];
+        let quants = [0x00_u8, 0x80, 0x7f, 0xff, 0x88, 0xf0, 0x0f];
+        let mut bytes = Vec::new();
+        for d in scales {
+            for (i, a) in quants.iter().enumerate() {
+                for b in [a, &quants[(i + 1) % quants.len()]] {
+                    bytes.extend(d.to_le_bytes());
+                    if format == Format::Q4_1 {
+                        bytes.extend((d ^ 0x8000).to_le_bytes());
+                    }
+                    let count = if format == Format::Q8_0 { 32 } else { 16 };
+                    bytes.extend((0..count).map(|k| if k % 2 == 0 { *a } else { *b }));
+                }
+            }
+        }
+        (scales.len() * quants.len() * 2, bytes)
+    }
+
+    #[test]
+    fn extreme_weights_and_activations_agree() {
+        let mut pool = ThreadPool::new(1).unwrap();
+        let mut x = vec![1.0; 32];
+        x.extend([-1.0; 32]);
+        x.extend((0..32).map(|i| if i % 2 == 0 { 1e30 } else { -1e30 }));
+        x.extend([0.0; 32]);
+        x.extend([1e-30; 32]);
+        x.extend((0..32).map(|i| i as f32 - 15.5));
+        x.extend([f32::MAX; 32]);
+        x.extend((0..32).map(|i| if i == 7 { f32::NAN } else { 1.0 }));
+        let rows = x.len() / BLOCK;
+        for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+            let (out, bytes) = extreme_blocks(format);
+            let w = pool.region(|region| {
+                PackedMatrix::from_file_rows(region, format, [out, BLOCK], &bytes, |r| r).unwrap()
+            });
+            let mut q = QuantizedRows::new(rows, BLOCK).unwrap();
+            q.quantize(Kernels::best(), &x).unwrap();
+            for input in [Input::Quantized(&q), Input::Float(&x)] {
+                let want = product(Kernels::with(Isa::Scalar).unwrap(), &w, input, rows);
+                assert!(want[(rows - 1) * out..].iter().all(|y| y.is_nan()));
+                for k in kernels() {
+                    let got = product(k, &w, input, rows);
+                    assert_eq!(bits(&want), bits(&got), "{format:?} {}", k.isa());
+                }
+            }
+            // Exact integers: Σ q of the first row times the scale, in f64.
+            let mut values = vec![0.0; BLOCK];
+            let y = product(Kernels::best(), &w, Input::Quantized(&q), rows);
+            for (r, y) in y[..out].iter().enumerate() {
+                w.row_into(r, &mut values).unwrap();
+                let sum: f64 = values.iter().map(|v| f64::from(*v)).sum();
+                let size: f64 = values.iter().map(|v| f64::from(v.abs())).sum();
+                assert!((f64::from(*y) - sum).abs() <= 1e-6 * size, "{r}: {y} {sum}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() {
+        let k = Kernels::best();
+        let w = packed(Format::F32, 20, 8, &[0.5; 160]);
+        let (x, q) = ([0.0; 16], QuantizedRows::new(2, 8).unwrap());
+        let mut y = vec![0.0; 40];
+        let mut tile = TileMut::new(&mut y, 20);
+        assert!(matches!(
+            k.matmul(&w, 0..2, Input::Quantized(&q), &mut tile),
+            Err(CpuError::DenseNeedsFloat { .. })
+        ));
+        assert!(matches!(
+            k.matmul(&w, 0..3, Input::Float(&x), &mut tile),
+            Err(CpuError::Limit { .. })
+        ));
+        assert!(matches!(
+            k.matmul(&w, 0..1, Input::Float(&x), &mut tile),
+            Err(CpuError::Size { .. })
+        ));
+        assert!(matches!(
+            k.matmul(&w, 0..2, Input::Float(&x[1..]), &mut tile),
+            Err(CpuError::Size { .. })
+        ));
+        k.matmul(&w, 0..2, Input::Float(&x), &mut tile).unwrap();
+    }
+
+    #[test]
+    fn encoded_rows_survive_packing() {
+        let w = Random::new(13).gauss(3 * 64);
+        for format in FORMATS {
+            let packed = packed(format, 3, 64, &w);
+            let mut bytes = Vec::new();
+            encode_row(format, &w, &mut bytes);
+            let mut pool = ThreadPool::new(2).unwrap();
+            let turned = pool.region(|region| {
+                PackedMatrix::from_file_rows(region, format, [3, 64], &bytes, |r| 2 - r).unwrap()
+            });
+            let (mut a, mut b) = ([0.0; 64], [0.0; 64]);
+            for r in 0..3 {
+                packed.row_into(r, &mut a).unwrap();
+                turned.row_into(2 - r, &mut b).unwrap();
+                assert_eq!(a, b, "{format:?}");
+            }
+        }
     }
 }

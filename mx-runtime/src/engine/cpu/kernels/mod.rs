@@ -115,7 +115,9 @@ impl Kernels {
         match self.level {
             Level::Scalar(s) => task.run(s),
             Level::Avx2(s) => s.run(task),
-            Level::AvxVnni(s) => s.run(task),
+            // Tasks without byte products share the code of plain AVX2.
+            Level::AvxVnni(s) if T::BYTE_DOTS => s.run(task),
+            Level::AvxVnni(s) => s.plain().run(task),
             Level::Avx512(s) => s.run(task),
         }
     }
@@ -125,6 +127,9 @@ impl Kernels {
 /// that it is compiled with the instruction set of its caller.
 pub(crate) trait Task {
     type Output;
+
+    /// Whether the task multiplies bytes, the only thing that AVX-VNNI adds to AVX2.
+    const BYTE_DOTS: bool = false;
 
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }

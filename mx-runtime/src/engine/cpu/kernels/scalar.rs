@@ -120,7 +120,13 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn select(self, x: Lane<f32>, from: usize, to: usize, other: Lane<f32>) -> Lane<f32> {
-        std::array::from_fn(|i| if (from..to).contains(&i) { x[i] } else { other[i] })
+        std::array::from_fn(|i| {
+            if (from..to).contains(&i) {
+                x[i]
+            } else {
+                other[i]
+            }
+        })
     }
 
     #[inline(always)]

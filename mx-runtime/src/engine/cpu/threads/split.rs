@@ -199,7 +199,10 @@ impl<T> Tiles<'_, T> {
             return None;
         }
         let across = self.cols.div_ceil(self.tile_cols);
-        let (row, col) = (unit / across * self.tile_rows, unit % across * self.tile_cols);
+        let (row, col) = (
+            unit / across * self.tile_rows,
+            unit % across * self.tile_cols,
+        );
         Some(TileMut {
             // SAFETY: `unit` is below the grid's count, so row < rows and col < cols.
             data: unsafe { self.data.add(row * self.cols + col) },
@@ -329,9 +332,7 @@ mod tests {
         assert_eq!(rows.units(), 9);
         for range in [0..5, 5..9] {
             // SAFETY: the ranges are disjoint and in bounds.
-            unsafe { rows.part(range) }
-                .iter_mut()
-                .for_each(|x| *x += 1);
+            unsafe { rows.part(range) }.iter_mut().for_each(|x| *x += 1);
         }
         assert!(data.iter().all(|&x| x == 3));
     }

@@ -1,0 +1,621 @@
+//! One step of the decoder over a ragged batch, as stages of one parallel region.
+//!
+//! The tokens of all rows lie one behind the other, `n` in all. A layer is five stages (query, key and value; attention;
+//! output; gate and up; down) with small serial work between them; norms and residual sums ride along.
+
+use super::attention::{AttentionParams, AttentionScratch, QueryTile, record_len, spans};
+use super::error::CpuError;
+use super::kernels::{Input, Kernels, LANES};
+use super::kv::KvCache;
+use super::ops;
+use super::pack::PackedMatrix;
+use super::quantize::{BLOCK, QuantizedRows, ROW_TILE, unit_columns, write_columns, write_tile};
+use super::threads::{Columns, Grid, Region, Rows, ThreadPool, TileMut};
+use super::weights::{Layer, Weights};
+use crate::config::{ModelConfig, Rope, Span};
+use crate::engine::RowHooks;
+use crate::hooks::{Captured, HookPoint};
+use std::sync::Mutex;
+
+/// Tokens of one sequence whose attention is computed together in a prompt.
+const QUERY_TILE: usize = 16;
+
+/// One row of the batch: tokens `first .. first + count` of the packed batch.
+pub(super) struct BatchRow<'a> {
+    pub(super) kv: &'a mut KvCache,
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// Position of the first token.
+    pub(super) position: usize,
+    pub(super) hooks: Option<RowHooks<'a>>,
+}
+
+/// What a step works on; kept between steps so that nothing is allocated once it has grown.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    pub(super) pool: ThreadPool,
+    scratch: Vec<AttentionScratch>,
+    /// Residual stream, `[n, d_model]`.
+    x: Vec<f32>,
+    /// What is added to it, `[n, d_model]`.
+    delta: Vec<f32>,
+    /// Normalised rows, `[n, d_model]`, and the same in 8 bits.
+    normed: Activations,
+    /// `[n, (heads + 2 kv_heads) * head_dim]`.
+    qkv: Vec<f32>,
+    /// Attention output, `[n, heads * head_dim]`.
+    mixed: Activations,
+    /// Gated rows, `[n, d_ff]`.
+    gated: Activations,
+    up: Vec<f32>,
+    /// Attention of spans of keys before they are merged.
+    records: Vec<f32>,
+    /// `[n, head_dim / 2]` each.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    pub(super) captures: Vec<Captured>,
+}
+
+/// Rows as f32 and, for the integer kernels, in 8 bits.
+#[derive(Debug)]
+struct Activations {
+    float: Vec<f32>,
+    fixed: QuantizedRows,
+}
+
+impl Activations {
+    fn new() -> Result<Self, CpuError> {
+        Ok(Activations { float: Vec::new(), fixed: QuantizedRows::new(0, 1)? })
+    }
+
+    fn reshape(&mut self, rows: usize, cols: usize, fixed: bool) -> Result<(), CpuError> {
+        self.float.resize(rows * cols, 0.0);
+        self.fixed.reshape(if fixed { rows } else { 0 }, cols)
+    }
+}
+
+/// How the input of a product is taken.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    float: &'a [f32],
+    fixed: &'a QuantizedRows,
+    exact: bool,
+}
+
+impl<'a> Inputs<'a> {
+    /// The input that suits a matrix: 8 bits for block formats, unless the mode is exact.
+    fn of(&self, matrix: &PackedMatrix) -> Input<'a> {
+        if self.exact || !matrix.format().is_quantized() {
+            Input::Float(self.float)
+        } else {
+            Input::Quantized(self.fixed)
+        }
+    }
+}
+
+/// The first error of a stage, from whichever thread.
+#[derive(Default)]
+struct Failure(Mutex<Option<CpuError>>);
+
+impl Failure {
+    fn note(&self, result: Result<(), CpuError>) {
+        if let Err(error) = result {
+            self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(error);
+        }
+    }
+
+    fn into_result(self) -> Result<(), CpuError> {
+        match self.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Workspace {
+    pub(super) fn new(pool: ThreadPool) -> Result<Self, CpuError> {
+        let scratch = (0..pool.threads()).map(|_| AttentionScratch::default()).collect();
+        Ok(Workspace {
+            pool,
+            scratch,
+            x: Vec::new(),
+            delta: Vec::new(),
+            normed: Activations::new()?,
+            qkv: Vec::new(),
+            mixed: Activations::new()?,
+            gated: Activations::new()?,
+            up: Vec::new(),
+            records: Vec::new(),
+            cos: Vec::new(),
+            sin: Vec::new(),
+            captures: Vec::new(),
+        })
+    }
+}
+
+/// What does not change from step to step.
+pub(super) struct Forward<'a> {
+    pub(super) config: &'a ModelConfig,
+    pub(super) weights: &'a Weights,
+    pub(super) kernels: Kernels,
+    pub(super) exact: bool,
+    pub(super) inverse_frequencies: &'a [f32],
+}
+
+impl Forward<'_> {
+    /// Runs the step: keys and values of the new tokens are written (not yet advanced), and `logits` receives one line
+    /// of `vocab` values for each of the packed tokens `lines`.
+    pub(super) fn run(
+        &self,
+        work: &mut Workspace,
+        rows: &mut [BatchRow<'_>],
+        tokens: &[u32],
+        lines: &[usize],
+        logits: &mut Vec<f32>,
+    ) -> Result<(), CpuError> {
+        let (n, config) = (tokens.len(), self.config);
+        let fixed = !self.exact;
+        work.x.resize(n * config.d_model, 0.0);
+        work.delta.resize(n * config.d_model, 0.0);
+        work.qkv.resize(n * (config.q_width() + 2 * config.kv_width()), 0.0);
+        work.up.resize(n * config.d_ff, 0.0);
+        work.normed.reshape(n, config.d_model, fixed)?;
+        work.mixed.reshape(n, config.q_width(), fixed)?;
+        work.gated.reshape(n, config.d_ff, fixed)?;
+        work.captures.clear();
+        for (x, &token) in work.x.chunks_exact_mut(config.d_model).zip(tokens) {
+            self.weights.embedding.row_into(token as usize, x)?;
+        }
+        work.cos.clear();
+        work.sin.clear();
+        let factor = config.rope.attention_factor();
+        for row in rows.iter_mut() {
+            for position in row.position..row.position + row.count {
+                let (cos, sin) = (&mut work.cos, &mut work.sin);
+                Rope::table(self.inverse_frequencies, factor, position, cos, sin);
+            }
+            row.kv.reserve(row.count);
+        }
+
+        let Workspace { pool, scratch, x, delta, normed, qkv, mixed, gated, up, records, cos, sin, captures } = work;
+        let mut step = Step {
+            forward: self,
+            scratch,
+            x,
+            delta,
+            normed,
+            qkv,
+            mixed,
+            gated,
+            up,
+            records,
+            cos,
+            sin,
+            captures,
+            n,
+            failure: Failure::default(),
+        };
+        pool.region(|region| {
+            for (index, layer) in self.weights.layers.iter().enumerate() {
+                step.layer(region, index, layer, rows);
+            }
+            step.head(region, rows, lines, logits)
+        })?;
+        step.failure.into_result()
+    }
+}
+
+/// The borrowed parts of one running step.
+struct Step<'a> {
+    forward: &'a Forward<'a>,
+    scratch: &'a mut Vec<AttentionScratch>,
+    x: &'a mut Vec<f32>,
+    delta: &'a mut Vec<f32>,
+    normed: &'a mut Activations,
+    qkv: &'a mut Vec<f32>,
+    mixed: &'a mut Activations,
+    gated: &'a mut Activations,
+    up: &'a mut Vec<f32>,
+    records: &'a mut Vec<f32>,
+    cos: &'a mut Vec<f32>,
+    sin: &'a mut Vec<f32>,
+    captures: &'a mut Vec<Captured>,
+    n: usize,
+    failure: Failure,
+}
+
+impl Step<'_> {
+    fn layer(
+        &mut self,
+        region: &mut Region<'_>,
+        index: usize,
+        layer: &Layer,
+        rows: &mut [BatchRow<'_>],
+    ) {
+        let d_model = self.forward.config.d_model;
+        hook(HookPoint::ResidPre(index), self.x, d_model, rows, self.captures);
+        self.norm(region, &layer.attn_norm);
+        self.project_qkv(region, layer);
+        self.rotate_and_store(region, index, layer, rows);
+        let span = self.forward.config.spans[index];
+        if rows.iter().all(|row| row.count == 1) {
+            self.attend_single_tokens(region, index, span, rows);
+        } else {
+            rows.iter().for_each(|row| self.attend_prompt(region, index, span, row));
+        }
+        let point = HookPoint::AttnOut(index);
+        let (mixed, exact) = (&mut *self.mixed, self.forward.exact);
+        quantize(region, self.forward.kernels, mixed, exact);
+        let inputs = Inputs { float: &mixed.float, fixed: &mixed.fixed, exact };
+        let sum = Sum { matrix: &layer.wo, bias: &layer.bo, inputs };
+        sum.run(region, self.forward.kernels, self.x, self.delta, d_model, (point, rows, self.captures), &self.failure);
+        hook(HookPoint::ResidMid(index), self.x, d_model, rows, self.captures);
+
+        self.norm(region, &layer.mlp_norm);
+        self.gate_and_up(region, layer);
+        let point = HookPoint::MlpOut(index);
+        let inputs = Inputs { float: &self.gated.float, fixed: &self.gated.fixed, exact };
+        let sum = Sum { matrix: &layer.down, bias: &layer.down_bias, inputs };
+        sum.run(region, self.forward.kernels, self.x, self.delta, d_model, (point, rows, self.captures), &self.failure);
+        hook(HookPoint::ResidPost(index), self.x, d_model, rows, self.captures);
+    }
+
+    /// `normed = rmsnorm(x) · weight`, in f32 and in 8 bits.
+    fn norm(&mut self, region: &mut Region<'_>, weight: &[f32]) {
+        let Forward { config, kernels, exact, .. } = *self.forward;
+        norm_rows(region, kernels, self.x, weight, config.norm_eps, self.normed, exact);
+    }
+
+    fn project_qkv(&mut self, region: &mut Region<'_>, layer: &Layer) {
+        let Forward { config, kernels, exact, .. } = *self.forward;
+        let inputs = Inputs { float: &self.normed.float, fixed: &self.normed.fixed, exact };
+        let width = config.q_width() + 2 * config.kv_width();
+        let failure = &self.failure;
+        // All widths are multiples of 16, so panels of the three matrices follow each other without a gap.
+        region.stage(Columns::new(self.qkv, width, LANES), |units, mut part| {
+            let mut first = 0;
+            for matrix in [&layer.wq, &layer.wk, &layer.wv] {
+                let start = units.start.max(first);
+                let end = units.end.min(first + matrix.panels());
+                if start < end {
+                    let columns = (start - units.start) * LANES..(end - units.start) * LANES;
+                    let panels = start - first..end - first;
+                    let out = &mut part.columns(columns);
+                    failure.note(kernels.matmul(matrix, panels, inputs.of(matrix), out));
+                }
+                first += matrix.panels();
+            }
+        });
+    }
+
+    /// Adds biases, turns queries and keys to their positions, and stores keys and values.
+    fn rotate_and_store(
+        &mut self,
+        region: &mut Region<'_>,
+        index: usize,
+        layer: &Layer,
+        rows: &mut [BatchRow<'_>],
+    ) {
+        let Forward { config, kernels, .. } = *self.forward;
+        let (q, kv, head_dim) = (config.q_width(), config.kv_width(), config.head_dim);
+        let (width, half) = (q + 2 * kv, self.forward.inverse_frequencies.len());
+        let (cos, sin) = (&*self.cos, &*self.sin);
+        region.stage(Rows::new(self.qkv, width * ROW_TILE), |units, part| {
+            for (offset, row) in part.chunks_exact_mut(width).enumerate() {
+                let token = units.start * ROW_TILE + offset;
+                let angles = token * half..(token + 1) * half;
+                if !layer.qkv_bias.is_empty() {
+                    ops::add(kernels, row, &layer.qkv_bias);
+                }
+                for head in row[..q + kv].chunks_exact_mut(head_dim) {
+                    ops::rope(kernels, head, &cos[angles.clone()], &sin[angles.clone()]);
+                }
+            }
+        });
+        for row in rows {
+            let tokens = &self.qkv[row.first * width..(row.first + row.count) * width];
+            let mut writers = row.kv.writers(index, row.count);
+            region.stage(Rows::new(&mut writers, 1), |heads, writers| {
+                for (head, writer) in heads.zip(writers) {
+                    let key = q + head * head_dim..q + (head + 1) * head_dim;
+                    let value = key.start + kv..key.end + kv;
+                    for (i, token) in tokens.chunks_exact(width).enumerate() {
+                        writer.write(i, &token[key.clone()], &token[value.clone()]);
+                    }
+                }
+            });
+        }
+    }
+
+    fn attention(&self, span: Span) -> AttentionParams {
+        let config = self.forward.config;
+        AttentionParams {
+            heads: config.heads,
+            scale: config.attention_scale,
+            window: match span {
+                Span::Full => None,
+                Span::Sliding { window } => Some(window),
+            },
+            softcap: None,
+        }
+    }
+
+    /// One new token a row: kv heads and spans of keys of all rows are spread over the threads.
+    fn attend_single_tokens(
+        &mut self,
+        region: &mut Region<'_>,
+        layer: usize,
+        span: Span,
+        rows: &[BatchRow<'_>],
+    ) {
+        let params = self.attention(span);
+        let Forward { config, kernels, .. } = *self.forward;
+        let (q, head_dim) = (config.q_width(), config.head_dim);
+        let (width, group) = (q + 2 * config.kv_width(), config.heads / config.kv_heads);
+        let stride = group * record_len(head_dim);
+        let mut units = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            for kv_head in 0..config.kv_heads {
+                let spans = spans(row.position..row.position + 1, params.window);
+                units.extend(spans.map(|span| (index, kv_head, span)));
+            }
+        }
+        self.records.resize(units.len() * stride, 0.0);
+        let (qkv, failure) = (&*self.qkv, &self.failure);
+        let work = |scratch: &mut AttentionScratch, range: std::ops::Range<usize>, part: &mut [f32]| {
+            for (&(index, kv_head, span), out) in units[range].iter().zip(part.chunks_exact_mut(stride)) {
+                let row = &rows[index];
+                let queries = &qkv[row.first * width..row.first * width + q];
+                let tile = QueryTile { queries, first_position: row.position, layer, kv_head };
+                failure.note(kernels.attend_span(&params, row.kv, tile, span, scratch, out));
+            }
+        };
+        region.stage_with(self.scratch, Rows::new(self.records, stride), work);
+        let mut first = 0;
+        while let Some(&(index, kv_head, _)) = units.get(first) {
+            let same = |unit: &&(usize, usize, usize)| (unit.0, unit.1) == (index, kv_head);
+            let count = units[first..].iter().take_while(same).count();
+            let records = &self.records[first * stride..(first + count) * stride];
+            for member in 0..group {
+                let from = member * record_len(head_dim);
+                let start = index * q + (kv_head * group + member) * head_dim;
+                let out = &mut self.mixed.float[start..start + head_dim];
+                kernels.merge_spans(&records[from..], stride, out);
+            }
+            first += count;
+        }
+    }
+
+    /// Several new tokens of one row: tiles of queries and kv heads are spread over the threads.
+    fn attend_prompt(
+        &mut self,
+        region: &mut Region<'_>,
+        layer: usize,
+        span: Span,
+        row: &BatchRow<'_>,
+    ) {
+        let params = self.attention(span);
+        let Forward { config, kernels, .. } = *self.forward;
+        let (q, head_dim, kv_heads) = (config.q_width(), config.head_dim, config.kv_heads);
+        let width = q + 2 * config.kv_width();
+        let group_width = config.heads / kv_heads * head_dim;
+        // The kernels take queries without the keys and values between them.
+        let queries: Vec<f32> = self.qkv[row.first * width..(row.first + row.count) * width]
+            .chunks_exact(width)
+            .flat_map(|token| token[..q].iter().copied())
+            .collect();
+        let out = &mut self.mixed.float[row.first * q..(row.first + row.count) * q];
+        let failure = &self.failure;
+        let grid = Grid::new(out, q, QUERY_TILE, group_width);
+        region.stage_with(self.scratch, grid, |scratch, units, mut tiles| {
+            for unit in units {
+                let (tile, kv_head) = (unit / kv_heads, unit % kv_heads);
+                let Some(mut out) = tiles.tile(unit) else { continue };
+                let first = tile * QUERY_TILE;
+                let queries = &queries[first * q..(first + out.rows()) * q];
+                let tile =
+                    QueryTile { queries, first_position: row.position + first, layer, kv_head };
+                failure.note(kernels.attend(&params, row.kv, tile, scratch, &mut out));
+            }
+        });
+    }
+
+    /// `gated = silu(gate(normed)) · up(normed)`, in f32 and in 8 bits, 32 columns at a time.
+    fn gate_and_up(&mut self, region: &mut Region<'_>, layer: &Layer) {
+        let Forward { config, kernels, exact, .. } = *self.forward;
+        let (ff, n, failure) = (config.d_ff, self.n, &self.failure);
+        let inputs = Inputs { float: &self.normed.float, fixed: &self.normed.fixed, exact };
+        let gate = Columns::new(&mut self.gated.float, ff, BLOCK);
+        let up = Columns::new(self.up, ff, BLOCK);
+        let product = |matrix: &PackedMatrix, bias: &[f32], units: &std::ops::Range<usize>, out: &mut TileMut<'_, f32>| {
+            let per_unit = BLOCK / LANES;
+            let panels = units.start * per_unit..(units.end * per_unit).min(matrix.panels());
+            failure.note(kernels.matmul(matrix, panels, inputs.of(matrix), out));
+            if !bias.is_empty() {
+                let columns = unit_columns(units.clone(), BLOCK, ff);
+                (0..n).for_each(|row| ops::add(kernels, out.row(row), &bias[columns.clone()]));
+            }
+        };
+        if exact {
+            region.stage((gate, up), |units, (mut gate, mut up)| {
+                product(&layer.gate, &layer.gate_bias, &units, &mut gate);
+                product(&layer.up, &layer.up_bias, &units, &mut up);
+                (0..n).for_each(|row| ops::silu_mul(kernels, gate.row(row), up.row(row)));
+            });
+            return;
+        }
+        let fixed = self.gated.fixed.by_columns(BLOCK);
+        region.stage((gate, up, fixed), |units, (mut gate, mut up, mut fixed)| {
+            product(&layer.gate, &layer.gate_bias, &units, &mut gate);
+            product(&layer.up, &layer.up_bias, &units, &mut up);
+            for row in 0..n {
+                let gate = gate.row(row);
+                ops::silu_mul(kernels, gate, up.row(row));
+                write_columns(kernels, &mut fixed, n, row, gate);
+            }
+        });
+    }
+
+    /// The final norm, its hooks, and the logits of the wanted tokens.
+    fn head(
+        &mut self,
+        region: &mut Region<'_>,
+        rows: &[BatchRow<'_>],
+        lines: &[usize],
+        logits: &mut Vec<f32>,
+    ) -> Result<(), CpuError> {
+        let Forward { config, kernels, exact, weights, .. } = *self.forward;
+        let d_model = config.d_model;
+        let hooked = rows.iter().any(|row| row.hooks.is_some_and(|h| h.plan.touches(HookPoint::Final)));
+        if hooked {
+            self.norm(region, &weights.final_norm);
+            hook(HookPoint::Final, &mut self.normed.float, d_model, rows, self.captures);
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        // The wanted tokens move to the front; they are in ascending order.
+        let source = if hooked { &mut self.normed.float } else { &mut *self.x };
+        for (to, &from) in lines.iter().enumerate() {
+            source.copy_within(from * d_model..(from + 1) * d_model, to * d_model);
+        }
+        source.truncate(lines.len() * d_model);
+        if hooked {
+            self.normed.fixed.reshape(if exact { 0 } else { lines.len() }, d_model)?;
+            quantize(region, kernels, self.normed, exact);
+        } else {
+            self.normed.reshape(lines.len(), d_model, !exact)?;
+            self.norm(region, &weights.final_norm);
+        }
+        let inputs = Inputs { float: &self.normed.float, fixed: &self.normed.fixed, exact };
+        let (head, failure) = (weights.head(), &self.failure);
+        logits.resize(lines.len() * config.vocab, 0.0);
+        region.stage(Columns::new(logits, config.vocab, LANES), |panels, mut out| {
+            failure.note(kernels.matmul(head, panels, inputs.of(head), &mut out));
+        });
+        Ok(())
+    }
+}
+
+/// A product that is added to the residual stream.
+struct Sum<'a> {
+    matrix: &'a PackedMatrix,
+    bias: &'a [f32],
+    inputs: Inputs<'a>,
+}
+
+impl Sum<'_> {
+    /// `delta = matrix(inputs) + bias`, the hooks of `point` on it, `x += delta`.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a step that the product borrows one by one")]
+    fn run(
+        &self,
+        region: &mut Region<'_>,
+        kernels: Kernels,
+        x: &mut [f32],
+        delta: &mut [f32],
+        d_model: usize,
+        (point, rows, captures): (HookPoint, &[BatchRow<'_>], &mut Vec<Captured>),
+        failure: &Failure,
+    ) {
+        let product = |panels: std::ops::Range<usize>, out: &mut TileMut<'_, f32>| {
+            let columns = panels.start * LANES..(panels.end * LANES).min(d_model);
+            failure.note(kernels.matmul(self.matrix, panels, self.inputs.of(self.matrix), out));
+            if !self.bias.is_empty() {
+                (0..out.rows()).for_each(|row| ops::add(kernels, out.row(row), &self.bias[columns.clone()]));
+            }
+        };
+        if rows.iter().any(|row| row.hooks.is_some_and(|hooks| hooks.plan.touches(point))) {
+            region.stage(Columns::new(delta, d_model, LANES), |panels, mut out| product(panels, &mut out));
+            hook(point, delta, d_model, rows, captures);
+            ops::add(kernels, x, delta);
+            return;
+        }
+        let split = (Columns::new(delta, d_model, LANES), Columns::new(x, d_model, LANES));
+        region.stage(split, |panels, (mut delta, mut x)| {
+            product(panels, &mut delta);
+            (0..x.rows()).for_each(|row| ops::add(kernels, x.row(row), delta.row(row)));
+        });
+    }
+}
+
+/// Norms of rows, eight at a time.
+fn norm_rows(
+    region: &mut Region<'_>,
+    kernels: Kernels,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut Activations,
+    exact: bool,
+) {
+    let width = weight.len();
+    let Activations { float, fixed } = out;
+    let norm = |units: &std::ops::Range<usize>, part: &mut [f32]| {
+        let x = &x[units.start * ROW_TILE * width..];
+        for (x, y) in x.chunks_exact(width).zip(part.chunks_exact_mut(width)) {
+            ops::rmsnorm(kernels, x, weight, eps, y);
+        }
+    };
+    let rows = Rows::new(float, ROW_TILE * width);
+    if exact {
+        region.stage(rows, |units, part| norm(&units, part));
+        return;
+    }
+    let tile = tile_blocks(fixed);
+    region.stage((rows, fixed.by_tile()), |units, (part, blocks)| {
+        norm(&units, part);
+        for (tile, x) in blocks.chunks_mut(tile).zip(part.chunks(ROW_TILE * width)) {
+            write_tile(kernels, tile, x, width);
+        }
+    });
+}
+
+/// Rows in 8 bits, unless the mode is exact.
+fn quantize(region: &mut Region<'_>, kernels: Kernels, rows: &mut Activations, exact: bool) {
+    if exact {
+        return;
+    }
+    let Activations { float, fixed } = rows;
+    let (tile, width) = (tile_blocks(fixed), fixed.cols());
+    region.stage(fixed.by_tile(), |units, blocks| {
+        let x = &float[units.start * ROW_TILE * width..];
+        for (tile, x) in blocks.chunks_mut(tile).zip(x.chunks(ROW_TILE * width)) {
+            write_tile(kernels, tile, x, width);
+        }
+    });
+}
+
+/// Blocks of a tile of quantised rows.
+fn tile_blocks(rows: &QuantizedRows) -> usize {
+    (rows.cols().div_ceil(BLOCK) * rows.rows().clamp(1, ROW_TILE)).max(1)
+}
+
+/// Runs the hooks of `point` on the rows of `x`, `[n, d_model]`.
+fn hook(
+    point: HookPoint,
+    x: &mut [f32],
+    d_model: usize,
+    rows: &[BatchRow<'_>],
+    captures: &mut Vec<Captured>,
+) {
+    for (index, row) in rows.iter().enumerate() {
+        let Some(hooks) = row.hooks else { continue };
+        for edit in hooks.plan.edits(point) {
+            if let Some(run) = edit.tokens.within(hooks.prompt_len, row.position, row.count) {
+                let lines = (row.first + run.start) * d_model..(row.first + run.end) * d_model;
+                x[lines].chunks_exact_mut(d_model).for_each(|line| edit.apply(line));
+            }
+        }
+        for capture in hooks.plan.captures(point) {
+            if let Some(run) = capture.tokens.within(hooks.prompt_len, row.position, row.count) {
+                let lines = (row.first + run.start) * d_model..(row.first + run.end) * d_model;
+                captures.push(Captured {
+                    row: index,
+                    point,
+                    first_position: row.position + run.start,
+                    values: x[lines].to_vec(),
+                });
+            }
+        }
+    }
+}

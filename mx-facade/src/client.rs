@@ -28,7 +28,7 @@ pub struct Client {
     mode: ExecutionMode,
     fallback: Fallback,
     model_name: Option<String>,
-    device: DeviceId,
+    options: LoadOptions,
     store: Option<Store>,
     sources: source::Options,
     model: Option<Arc<Model>>,
@@ -42,7 +42,7 @@ pub struct ClientBuilder {
     mode: ExecutionMode,
     fallback: Fallback,
     model: Option<String>,
-    device: DeviceId,
+    options: LoadOptions,
     store: Option<Store>,
     sources: source::Options,
 }
@@ -89,7 +89,13 @@ impl ClientBuilder {
 
     /// The device of local models.
     pub fn device(mut self, device: DeviceId) -> Self {
-        self.device = device;
+        self.options.device = device;
+        self
+    }
+
+    /// Everything about how local models are loaded: device, engine, threads.
+    pub fn load_options(mut self, options: LoadOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -121,7 +127,7 @@ impl ClientBuilder {
             mode: self.mode,
             fallback: self.fallback,
             model_name: self.model,
-            device: self.device,
+            options: self.options,
             store: self.store,
             sources: self.sources,
             model: None,
@@ -224,7 +230,7 @@ impl Client {
                 (resolved.path, Some(resolved.name))
             }
         };
-        let mut model = Model::load(&path, &LoadOptions::on(self.device))?;
+        let mut model = Model::load(&path, &self.options)?;
         if let Some(name) = name {
             model = model.named(name);
         }

@@ -52,6 +52,12 @@ pub enum LoadError {
     /// The kernels of the CPU engine cannot hold the model.
     #[error("the CPU engine cannot run this model: {0}")]
     Cpu(#[source] crate::engine::cpu::CpuError),
+    /// The CPU engine was asked for together with another device.
+    #[error("the CPU engine runs on the device flex, {device} was asked for")]
+    CpuDevice {
+        /// The device asked for.
+        device: crate::device::DeviceId,
+    },
     /// The tokenizer has more tokens than the model.
     #[error("{}: the tokenizer has {tokens} tokens, the model only {vocab}", path.display())]
     VocabularyMismatch {

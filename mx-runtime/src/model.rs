@@ -3,11 +3,13 @@
 use crate::config::{GenerationDefaults, ModelConfig};
 use crate::device::DeviceId;
 use crate::engine::Engine;
+use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::error::LoadError;
 use crate::files::ModelFiles;
 use crate::template::{ChatTemplate, TemplateLimits, TemplateTokens, find_chat_template};
 use crate::tokenizer::{BpeTokenizer, GgufVocab, Tokenizer, TokenizerLimits};
 use crate::weights::Gguf;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,12 +19,44 @@ use std::sync::Arc;
 pub struct LoadOptions {
     /// The device of the weights.
     pub device: DeviceId,
+    /// Which engine runs the model.
+    pub engine: EngineChoice,
+    /// How the CPU engine computes, where it is taken.
+    pub cpu: CpuOptions,
+}
+
+/// Which engine runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineChoice {
+    /// The CPU engine on the device `flex` where its kernels can hold the model, else the burn engine. The engine
+    /// taken stands in its [`EngineInfo`](crate::engine::EngineInfo).
+    #[default]
+    Auto,
+    /// The burn engine.
+    Burn,
+    /// The CPU engine; an error where it cannot hold the model, or with another device than `flex`.
+    Cpu,
 }
 
 impl LoadOptions {
     /// Loads onto this device.
     pub fn on(device: DeviceId) -> Self {
-        LoadOptions { device }
+        LoadOptions { device, ..LoadOptions::default() }
+    }
+
+    fn engine(&self, files: &ModelFiles) -> Result<Arc<dyn Engine>, LoadError> {
+        let on_cpu = self.device == DeviceId::Flex;
+        let cpu = match self.engine {
+            EngineChoice::Auto => on_cpu && CpuEngine::supports(files.config()).is_ok(),
+            EngineChoice::Burn => false,
+            EngineChoice::Cpu if on_cpu => true,
+            EngineChoice::Cpu => return Err(LoadError::CpuDevice { device: self.device }),
+        };
+        Ok(match cpu {
+            true => Arc::new(files.cpu_engine(&self.cpu)?),
+            false => Arc::new(files.burn_engine(self.device)?),
+        })
     }
 }
 
@@ -54,7 +88,7 @@ impl Model {
         let files = ModelFiles::open(path)?;
         // The tokenizer first: it is quick, and a model that has a broken one is refused before its weights are read.
         let text = TextParts::read(&files)?;
-        let engine: Arc<dyn Engine> = Arc::new(files.burn_engine(options.device)?);
+        let engine = options.engine(&files)?;
         let name = path
             .file_stem()
             .unwrap_or_default()

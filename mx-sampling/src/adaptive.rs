@@ -72,7 +72,7 @@ impl AdaptiveP {
         originals: &mut Vec<f32>,
     ) {
         let target = self.adapted(state);
-        let n = row.to_list();
+        let n = row.make_list();
         let z = row.total();
         originals.clear();
         for at in 0..n {

@@ -27,7 +27,7 @@ pub fn draw_from_law(weights: &[f64], u: f64) -> Result<usize, SamplingError> {
 pub(crate) fn check_law(name: &'static str, weights: &[f64]) -> Result<f64, SamplingError> {
     let mut total = 0.0;
     for (index, &given) in weights.iter().enumerate() {
-        if !(given >= 0.0 && given < f64::INFINITY) {
+        if !(0.0..f64::INFINITY).contains(&given) {
             return Err(SamplingError::InvalidLaw {
                 name,
                 index,

@@ -74,6 +74,15 @@ impl<'a> Law<'a> {
         at.map_or(0.0, |at| f64::from(self.row.weight(at)) / self.z)
     }
 
+    /// Keeps only the first `n` tokens of the total order (at least one) and renormalises: the pool of `ads`,
+    /// the candidates of a trace.
+    pub fn keep_top(&mut self, n: usize) {
+        if !self.greedy {
+            self.row.keep_top(n.max(1));
+            self.z = self.row.total();
+        }
+    }
+
     /// Writes the law as a dense row: `law[token]` becomes the probability of the token.
     pub fn write_to(&self, law: &mut [f64]) {
         law.fill(0.0);

@@ -5,7 +5,7 @@
 
 use std::f64::consts::LN_2;
 
-const LN_2_HI: f64 = 6.931_471_803_691_238_2e-1;
+const LN_2_HI: f64 = 6.931_471_803_691_238e-1;
 const LN_2_LO: f64 = 1.908_214_929_270_587_7e-10;
 
 /// `eˣ`, within 1 ulp or so; `0` below −745, `∞` above 709.8, NaN for NaN.
@@ -161,6 +161,11 @@ mod tests {
                 x.ln()
             );
         }
+        // The lower half of the upper part is 0, so that its multiples are exact.
+        assert_eq!(
+            LN_2_HI.to_bits() & 0xffff_f000,
+            LN_2_HI.to_bits() & 0xffff_ffff
+        );
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(ln(0.0), f64::NEG_INFINITY);
         assert!(ln(-1.0).is_nan());

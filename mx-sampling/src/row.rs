@@ -279,7 +279,7 @@ impl<'a> Row<'a> {
     }
 
     /// Turns the row into the list of its live tokens.
-    pub(crate) fn to_list(&mut self) -> usize {
+    pub(crate) fn make_list(&mut self) -> usize {
         match self.shape {
             Shape::List(n) => n,
             _ => self.gather(f32::NEG_INFINITY),
@@ -288,7 +288,7 @@ impl<'a> Row<'a> {
 
     /// Keeps the entries of the list for which `keep(position, logit)` holds.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(usize, f32) -> bool) {
-        let n = self.to_list();
+        let n = self.make_list();
         let mut kept = 0;
         for at in 0..n {
             let (id, value) = (self.s.ids[at], self.s.values[at]);

@@ -229,16 +229,17 @@ impl Row<'_> {
             n += block.len();
             sampled += 1;
         }
-        self.fill_bins(n, f64::INFINITY, keys);
+        let used = self.count_in_bins(n, keys);
         // Beyond the radius may lie what is not wanted, with some reserve for the chance of the sample.
         let scale = blocks as f64 / f64::from(sampled.max(1u32));
         let allowed = (z - target) * RESERVE / scale;
         let mut beyond = 0.0;
-        let mut bins = BINS;
+        let mut bins = used;
         while bins > LEAST_RADIUS && beyond + self.s.bins[bins - 1] <= allowed {
             bins -= 1;
             beyond += self.s.bins[bins];
         }
+        let bins = bins.max(LEAST_RADIUS);
         [
             bins,
             bins + bins / 8 + 8,
@@ -250,6 +251,19 @@ impl Row<'_> {
 
     /// Fills weights and bins of the list and finds the bin in which the target is reached.
     fn fill_bins(&mut self, n: usize, target: f64, keys: Bins) -> Option<(usize, f64)> {
+        let used = self.count_in_bins(n, keys);
+        let mut before = 0.0;
+        for (bin, mass) in self.s.bins[..used].iter().enumerate() {
+            if *mass > 0.0 && before + mass >= target {
+                return Some((bin, before));
+            }
+            before += mass;
+        }
+        None
+    }
+
+    /// Fills weights, bin numbers and bins of the first `n` entries; returns how many bins are in use.
+    fn count_in_bins(&mut self, n: usize, keys: Bins) -> usize {
         let s = &mut *self.s;
         simd::exp_list(
             self.backend,
@@ -259,19 +273,17 @@ impl Row<'_> {
             &mut s.weights[..n],
             &mut s.block_sum,
         );
-        s.bins.fill(0.0);
         simd::bin_numbers(self.backend, &s.values[..n], &keys, &mut s.numbers[..n]);
+        let used = s.numbers[..n]
+            .iter()
+            .copied()
+            .max()
+            .map_or(0, |last| usize::from(last) + 1);
+        s.bins[..used].fill(0.0);
         for (&number, &weight) in s.numbers[..n].iter().zip(&s.weights[..n]) {
             s.bins[usize::from(number) % BINS] += f64::from(weight);
         }
-        let mut before = 0.0;
-        for (bin, mass) in s.bins.iter().enumerate() {
-            if *mass > 0.0 && before + mass >= target {
-                return Some((bin, before));
-            }
-            before += mass;
-        }
-        None
+        used
     }
 
     /// Cuts the list at the entry of `chosen` where the mass reaches the target.

@@ -35,7 +35,11 @@ impl Script {
         };
         let bytes = bytes.as_ref();
         for (index, pair) in bytes.windows(2).enumerate() {
-            assert!(!bytes[..index].contains(&pair[1]), "a script says byte {:#x} twice", pair[1]);
+            assert!(
+                !bytes[..index].contains(&pair[1]),
+                "a script says byte {:#x} twice",
+                pair[1]
+            );
             script.next[token(pair[0]) as usize] = token(pair[1]);
         }
         script

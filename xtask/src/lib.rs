@@ -1,4 +1,5 @@
 //! The commands of `cargo xtask`, as plain functions.
 
+pub mod bench;
 pub mod golden;
 pub mod tidy;

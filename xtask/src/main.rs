@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use mx_runtime::device::DeviceId;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use xtask::{golden, tidy};
+use xtask::{bench, golden, tidy};
 
 /// Goldens, benchmarks and checks of the mx workspace.
 #[derive(Parser)]
@@ -18,6 +18,21 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure: decode, prefill, sampling or all
+    Bench {
+        /// Names of benchmarks
+        #[arg(default_value = "all")]
+        names: Vec<String>,
+        /// GGUF file of the model, where it is not the default one in the model folder
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
+        /// Timed runs of each case
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Write the records to a file, as one JSON array
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Check what ARCHITECTURE.md promises; exit 1 where something is wrong
     Tidy,
     /// Run every golden file found below a folder; exit 1 on any failure
@@ -41,11 +56,36 @@ enum Command {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
+        Command::Bench {
+            names,
+            model,
+            runs,
+            json,
+        } => {
+            let model = model.or_else(|| golden::Models::on_this_machine().smollm2);
+            println!("{}", serde_json::to_string_pretty(&bench::Machine::read())?);
+            let records = bench::run(
+                &names,
+                &bench::Options {
+                    model,
+                    runs: runs.max(1),
+                },
+            )?;
+            print!("{}", bench::table(&records));
+            if let Some(file) = json {
+                std::fs::write(file, serde_json::to_string_pretty(&records)? + "\n")?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Tidy => {
             let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
             let wrong = tidy::run(root)?;
             wrong.iter().for_each(|line| println!("{line}"));
-            Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if wrong.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Golden {
             dir,

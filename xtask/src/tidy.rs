@@ -18,7 +18,13 @@ const PACKAGES: [(&str, &[&str], usize); 5] = [
 const WITHOUT_BURN: [&str; 3] = ["mx-sampling", "mx-constrain", "mx-remote"];
 
 /// The crates that know none of the others.
-const LOWER: [&str; 5] = ["mx-sampling", "mx-steering", "mx-constrain", "mx-runtime", "mx-remote"];
+const LOWER: [&str; 5] = [
+    "mx-sampling",
+    "mx-steering",
+    "mx-constrain",
+    "mx-runtime",
+    "mx-remote",
+];
 
 /// File or folder names in which unsafe code may be allowed.
 const UNSAFE_PLACES: [&str; 4] = ["map.rs", "simd", "kernels", "threads"];
@@ -35,7 +41,10 @@ pub fn run(root: &Path) -> anyhow::Result<Vec<String>> {
     for (name, flags, most) in PACKAGES {
         let packages = packages(root, name, flags)?;
         if packages.len() > most {
-            wrong.push(format!("{name} {flags:?} has {} packages, at most {most}", packages.len()));
+            wrong.push(format!(
+                "{name} {flags:?} has {} packages, at most {most}",
+                packages.len()
+            ));
         }
     }
     for name in WITHOUT_BURN {
@@ -49,7 +58,9 @@ pub fn run(root: &Path) -> anyhow::Result<Vec<String>> {
     }
     for name in LOWER {
         let manifest = std::fs::read_to_string(root.join(name).join("Cargo.toml"))?;
-        let others = LOWER.iter().filter(|other| **other != name && manifest.contains(**other));
+        let others = LOWER
+            .iter()
+            .filter(|other| **other != name && manifest.contains(**other));
         wrong.extend(others.map(|other| format!("{name}/Cargo.toml names {other}")));
     }
     for file in rust_files(root)? {
@@ -59,7 +70,11 @@ pub fn run(root: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn check_file(root: &Path, file: &Path, wrong: &mut Vec<String>) -> anyhow::Result<()> {
-    let name = file.strip_prefix(root).unwrap_or(file).display().to_string();
+    let name = file
+        .strip_prefix(root)
+        .unwrap_or(file)
+        .display()
+        .to_string();
     let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let is_test = name.contains("tests/") || name.ends_with("tests.rs");
@@ -70,7 +85,9 @@ fn check_file(root: &Path, file: &Path, wrong: &mut Vec<String>) -> anyhow::Resu
     let switched_on = text.contains(concat!("allow(", "unsafe_code"));
     let parts: Vec<&str> = name.split(['/', '\\']).collect();
     let allowed = UNSAFE_PLACES.iter().any(|place| {
-        parts.iter().any(|part| part == place || part.strip_suffix(".rs") == Some(place))
+        parts
+            .iter()
+            .any(|part| part == place || part.strip_suffix(".rs") == Some(place))
     });
     if switched_on && !allowed && !is_test {
         wrong.push(format!("{name} allows unsafe code"));
@@ -86,25 +103,43 @@ fn packages(root: &Path, name: &str, flags: &[&str]) -> anyhow::Result<BTreeSet<
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
         .current_dir(root)
-        .args(["tree", "--offline", "--package", name, "--edges", "normal,build"])
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            name,
+            "--edges",
+            "normal,build",
+        ])
         .args(["--prefix", "none", "--format", "{p}"])
         .args(flags)
         .output()
         .context("cargo tree")?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "cargo tree --package {name}: {errors}");
+    ensure!(
+        output.status.success(),
+        "cargo tree --package {name}: {errors}"
+    );
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     // Our own packages are listed with their path in parentheses; proc macros with "(proc-macro)".
-    let foreign = text.lines().filter(|line| !line.contains("(/") && !line.contains(":\\"));
+    let foreign = text
+        .lines()
+        .filter(|line| !line.contains("(/") && !line.contains(":\\"));
     let name_of = |line: &str| line.split(" (").next().unwrap_or_default().to_owned();
-    Ok(foreign.map(name_of).filter(|name| !name.is_empty()).collect())
+    Ok(foreign
+        .map(name_of)
+        .filter(|name| !name.is_empty())
+        .collect())
 }
 
 /// All Rust files of the members.
 fn rust_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        LOWER.iter().chain(&["mx-facade", "xtask", "tests"]).map(|name| root.join(name)).collect();
+    let mut folders: Vec<PathBuf> = LOWER
+        .iter()
+        .chain(&["mx-facade", "xtask", "tests"])
+        .map(|name| root.join(name))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();

@@ -69,6 +69,15 @@ impl Plan {
             let suppressed = settings.sampling.suppress_tokens.get_or_insert_default();
             suppressed.extend(&eos_tokens);
         }
+        // A head padded beyond the tokenizer has rows that stand for no text.
+        let vocab = model.config().vocab as u32;
+        let known = model
+            .tokenizer()
+            .map_or(vocab, |tokenizer| tokenizer.vocab_size() as u32);
+        if known < vocab {
+            let suppressed = settings.sampling.suppress_tokens.get_or_insert_default();
+            suppressed.extend(known..vocab);
+        }
         Ok(Plan {
             model,
             settings,

@@ -62,11 +62,10 @@ impl GenerationDefaults {
             file: file.to_owned(),
             reason: e.to_string(),
         };
-        let mut value: serde_json::Value = serde_json::from_str(text).map_err(reason)?;
-        if let Some(map) = value.as_object_mut() {
-            map.retain(|_, v| !v.is_null());
-        }
-        serde_json::from_value(value).map_err(reason)
+        let mut map: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(reason)?;
+        map.retain(|_, value| !value.is_null());
+        serde_json::from_value(serde_json::Value::Object(map)).map_err(reason)
     }
 }
 

@@ -97,8 +97,8 @@ pub(super) fn scan<V: Lanes>(row: &[f32], block_max: &mut [f32]) -> f32 {
             vector(block, 2),
             vector(block, 3),
         ];
-        for g in 0..VECTORS {
-            sums[g] = sums[g].add(x[g]);
+        for (sum, &x) in sums.iter_mut().zip(&x) {
+            *sum = sum.add(x);
         }
         *out = x[0].larger(x[1]).larger(x[2].larger(x[3])).max();
         max = if *out > max { *out } else { max };
@@ -122,9 +122,9 @@ pub(super) fn mask_scan<V: Lanes>(row: &mut [f32], mask: &[u32], block_max: &mut
     {
         let bits = u64::from(words[0]) | (u64::from(words.get(1).copied().unwrap_or(0)) << 32);
         let mut top = V::splat(f32::NEG_INFINITY);
-        for g in 0..VECTORS {
+        for (g, sum) in sums.iter_mut().enumerate() {
             let x: V = vector(block, g);
-            sums[g] = sums[g].add(x);
+            *sum = sum.add(x);
             let kept = x.keep_or_out((bits >> (g * LANES)) as u16);
             if bits != u64::MAX {
                 kept.store(&mut block.as_chunks_mut::<LANES>().0[g]);
@@ -266,7 +266,7 @@ pub(super) fn gather<V: Lanes>(
     };
     let limit = V::splat(least);
     for (b, (block, &top)) in blocks.iter().chain(&tail).zip(block_max).enumerate() {
-        if !(top >= least) {
+        if top < least {
             continue;
         }
         for g in 0..VECTORS {

@@ -192,9 +192,17 @@ impl DraftLength {
     }
 }
 
-/// Shares `budget` pre-drafted branches among the positions `0..=drafts` of a round (speculative
-/// speculative decoding, arXiv 2603.03251): a geometric series with the acceptance rate as ratio, at least
-/// one each while the budget lasts, earlier positions first.
+/// Shares `budget` pre-drafted branches among the outcomes `0..=drafts` accepted of a round (speculative
+/// speculative decoding, Kumar 2026): each branch goes where the chance of that outcome, divided by the branches
+/// it would then have, is largest; the earlier outcome on ties.
+///
+/// ```
+/// use mx_sampling::strategy::draft_length::fan_out;
+///
+/// assert_eq!(fan_out(1.0, 2, 5), [0, 0, 5]);
+/// assert_eq!(fan_out(0.0, 2, 5), [5, 0, 0]);
+/// assert_eq!(fan_out(0.5, 2, 8).iter().sum::<usize>(), 8);
+/// ```
 #[must_use]
 pub fn fan_out(alpha: f64, drafts: usize, budget: usize) -> Vec<usize> {
     let alpha = alpha.clamp(0.0, 1.0);

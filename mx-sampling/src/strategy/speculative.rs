@@ -264,6 +264,28 @@ pub fn accept_any_probability(p: &[f64], q: &[f64], n: usize) -> f64 {
     1.0 - rejected
 }
 
+/// The draft law with its `top` most likely tokens damped by `factor` and renormalised, so that the residual
+/// falls on tokens for which the next draft is prepared already ("Saguaro sampling", Kumar 2026). Draw from
+/// this law **and** verify against it; then the output law stays the target's.
+///
+/// # Errors
+///
+/// [`SamplingError::OutOfRange`] for a factor outside `(0, 1]`, [`SamplingError::InvalidLaw`] for a law that
+/// cannot be drawn from.
+pub fn damped_draft_law(q: &[f64], top: usize, factor: f64) -> Result<Vec<f64>, SamplingError> {
+    SamplingError::check(factor > 0.0 && factor <= 1.0, "factor", factor, "in (0, 1]")?;
+    check_law("q", q)?;
+    let mut order: Vec<usize> = (0..q.len()).collect();
+    order.sort_by(|a, b| q[*b].total_cmp(&q[*a]).then(a.cmp(b)));
+    let mut law = q.to_vec();
+    order
+        .iter()
+        .take(top)
+        .for_each(|token| law[*token] *= factor);
+    normalise(&mut law);
+    Ok(law)
+}
+
 /// A node of a tree of drafts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TreeNode<'a> {

@@ -84,7 +84,7 @@ impl Row<'_> {
             return;
         }
         if self.shape == Shape::Dense {
-            self.to_list();
+            self.make_list();
             least = 0;
             for (at, &value) in self.values().iter().enumerate() {
                 if value >= limit {

@@ -5,7 +5,11 @@ use mx_tests::mx::{Home, Ran};
 use mx_tests::scripted::Script;
 
 fn chat(home: &Home, more: &[&str], input: &str) -> Ran {
-    let all: Vec<&str> = ["chat", "-m", "scripted.gguf"].iter().chain(more).copied().collect();
+    let all: Vec<&str> = ["chat", "-m", "scripted.gguf"]
+        .iter()
+        .chain(more)
+        .copied()
+        .collect();
     home.feed(all, input)
 }
 
@@ -21,9 +25,20 @@ fn every_line_gets_an_answer() {
 #[test]
 fn commands_are_no_questions() {
     let home = home_with(&Script::says("\nok."));
-    let ran = chat(&home, &[], "/help\n/system\n/system Be brief.\n/system\n/reset\n/nonsense x\nhello\n/exit\nnever\n").ok();
+    let ran = chat(
+        &home,
+        &[],
+        "/help\n/system\n/system Be brief.\n/system\n/reset\n/nonsense x\nhello\n/exit\nnever\n",
+    )
+    .ok();
     assert_eq!(ran.out, "ok.\n", "only the one question is answered");
-    for word in ["/reset", "/exit", "(none)", "Be brief.", "/nonsense is no command"] {
+    for word in [
+        "/reset",
+        "/exit",
+        "(none)",
+        "Be brief.",
+        "/nonsense is no command",
+    ] {
         assert!(ran.err.contains(word), "{word:?} is not in {}", ran.err);
     }
     for leave in ["/exit", "/quit"] {
@@ -41,10 +56,24 @@ fn turns_add_up_until_the_context_is_full_and_reset_empties_it() {
     assert!(ran.out.starts_with("ok.\n"), "{}", ran.out);
     assert!(ran.out.matches("ok.").count() < 4, "the turns add up");
     assert!(ran.err.contains("error: prompt has"), "{}", ran.err);
-    let reset = chat(&home, &["-n", "8"], &format!("{question}/reset\n").repeat(6)).ok();
+    let reset = chat(
+        &home,
+        &["-n", "8"],
+        &format!("{question}/reset\n").repeat(6),
+    )
+    .ok();
     assert_eq!(reset.out, "ok.\n".repeat(6));
-    let system = chat(&home, &["-n", "8"], &format!("{question}/system S\n").repeat(6)).ok();
-    assert_eq!(system.out, "ok.\n".repeat(6), "a new system message begins anew");
+    let system = chat(
+        &home,
+        &["-n", "8"],
+        &format!("{question}/system S\n").repeat(6),
+    )
+    .ok();
+    assert_eq!(
+        system.out,
+        "ok.\n".repeat(6),
+        "a new system message begins anew"
+    );
 }
 
 #[test]
@@ -53,7 +82,12 @@ fn a_refused_question_leaves_the_conversation_as_it_was() {
     let long = "x".repeat(200);
     let ran = chat(&home, &["-n", "8"], &format!("{long}\nhi\n{long}\nhi\n")).ok();
     assert_eq!(ran.out, "ok.\nok.\n");
-    assert_eq!(ran.err.matches("error: prompt has").count(), 2, "{}", ran.err);
+    assert_eq!(
+        ran.err.matches("error: prompt has").count(),
+        2,
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -80,14 +114,23 @@ fn a_model_without_template_and_wrong_parameters_are_reported_for_each_line() {
     assert!(ran.err.contains("no chat template"), "{}", ran.err);
     let home = home_with(&Script::says("\nok."));
     let ran = chat(&home, &["-t", "-1"], "hi\n").ok();
-    assert!(ran.out.is_empty() && ran.err.contains("temperature is -1"), "{}", ran.err);
+    assert!(
+        ran.out.is_empty() && ran.err.contains("temperature is -1"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
 fn input_that_is_no_text_ends_the_chat_with_an_error() {
     let home = home_with(&Script::says("\nok."));
     let ran = home.feed(["chat", "-m", "scripted.gguf"], b"hi\n\xff\xfe\nhi\n");
-    assert_eq!((ran.code, ran.out.as_str()), (Some(1), "ok.\n"), "{}", ran.err);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(1), "ok.\n"),
+        "{}",
+        ran.err
+    );
     assert!(ran.err.contains("UTF-8"), "{}", ran.err);
 }
 
@@ -97,7 +140,9 @@ fn later_turns_are_answered_as_if_asked_afresh() {
     let model = crate::tiny();
     let home = Home::new();
     let run = |input: &str| {
-        home.feed(["chat", "-m", &model, "-t", "0", "-n", "12", "-q"], input).ok().out
+        home.feed(["chat", "-m", &model, "-t", "0", "-n", "12", "-q"], input)
+            .ok()
+            .out
     };
     let twice = run("hello\n/reset\nhello\n");
     let once = run("hello\n");

@@ -2,8 +2,9 @@
 
 use mx_tests::mx::Home;
 
-const COMMANDS: [&str; 9] =
-    ["generate", "chat", "pull", "list", "show", "rm", "tokenize", "devices", "doctor"];
+const COMMANDS: [&str; 9] = [
+    "generate", "chat", "pull", "list", "show", "rm", "tokenize", "devices", "doctor",
+];
 
 #[test]
 fn every_command_has_help_and_none_is_hidden() {
@@ -21,7 +22,11 @@ fn every_command_has_help_and_none_is_hidden() {
     assert_eq!(listed, COMMANDS);
     for command in COMMANDS {
         let help = home.run([command, "--help"]).ok();
-        assert!(help.out.contains(&format!("Usage: mx {command}")), "{}", help.out);
+        assert!(
+            help.out.contains(&format!("Usage: mx {command}")),
+            "{}",
+            help.out
+        );
         assert!(help.err.is_empty(), "{}", help.err);
     }
 }
@@ -42,5 +47,9 @@ fn version_and_nothing_typed() {
     let nothing: [&str; 0] = [];
     let ran = home.run(nothing);
     assert_eq!(ran.code, Some(2));
-    assert!(ran.out.is_empty() && ran.err.contains("Usage: mx"), "{}", ran.err);
+    assert!(
+        ran.out.is_empty() && ran.err.contains("Usage: mx"),
+        "{}",
+        ran.err
+    );
 }

@@ -23,7 +23,11 @@ fn a_reader_that_goes_away_is_success() {
     assert_eq!(&some, b"ababa");
     drop(out);
     let ran = Running::of(child).finish().ok();
-    assert!(!ran.err.contains("panicked") && !ran.err.contains("error"), "{}", ran.err);
+    assert!(
+        !ran.err.contains("panicked") && !ran.err.contains("error"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -49,7 +53,10 @@ fn a_reader_that_goes_away_is_success_for_every_command() {
 #[test]
 fn a_stderr_that_goes_away_does_not_matter() {
     let home = home_with(&Script::says("\nab"));
-    let mut child = home.command(["generate", "-m", "scripted.gguf", "x"]).spawn().unwrap();
+    let mut child = home
+        .command(["generate", "-m", "scripted.gguf", "x"])
+        .spawn()
+        .unwrap();
     drop(child.stderr.take());
     assert_eq!(Running::of(child).finish().ok().out, "ab\n");
 }
@@ -69,15 +76,27 @@ fn ctrl_c_keeps_what_was_produced() {
     assert_eq!(ran.code, Some(130), "{}", ran.err);
     let text = String::from_utf8(text).unwrap();
     assert!(text.ends_with('\n'), "the line is ended");
-    assert!(text.trim_end().chars().zip("ab".chars().cycle()).all(|(given, wanted)| given == wanted));
-    assert!(!ran.err.contains("panicked") && !ran.err.contains("error"), "{}", ran.err);
+    assert!(
+        text.trim_end()
+            .chars()
+            .zip("ab".chars().cycle())
+            .all(|(given, wanted)| given == wanted)
+    );
+    assert!(
+        !ran.err.contains("panicked") && !ran.err.contains("error"),
+        "{}",
+        ran.err
+    );
 }
 
 #[cfg(unix)]
 #[test]
 fn ctrl_c_under_json_prints_what_there_is() {
     let home = endless();
-    let mut child = home.command(TALK.iter().chain(&["--json"])).spawn().unwrap();
+    let mut child = home
+        .command(TALK.iter().chain(&["--json"]))
+        .spawn()
+        .unwrap();
     // The route is said when the model is loaded, so when Ctrl-C is taken over.
     let mut err = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();

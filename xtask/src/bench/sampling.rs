@@ -24,12 +24,16 @@ const HISTORY: usize = 200;
 /// # Errors
 ///
 /// When a chain refuses its options or its row, which none of them may.
-pub fn run(_options: &Options) -> anyhow::Result<Vec<Record>> {
+pub(super) fn run(_options: &Options) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
     for vocab in VOCABULARIES {
         for (name, row) in rows(vocab) {
             for (case, options) in cases() {
-                records.push(measure(&format!("{case}, {name}, {vocab}"), &row, &options)?);
+                records.push(measure(
+                    &format!("{case}, {name}, {vocab}"),
+                    &row,
+                    &options,
+                )?);
             }
         }
     }
@@ -39,7 +43,7 @@ pub fn run(_options: &Options) -> anyhow::Result<Vec<Record>> {
 /// The frozen floor: a plain maximum over the row, in 16 lanes, as the compiler vectorises `f32::max`. It
 /// reproduces the anchors of the reference (6, 15 and 31 µs). Never change it: the bars are ratios to it.
 #[inline(never)]
-pub fn floor(row: &[f32]) -> f32 {
+fn floor(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
     let (chunks, rest) = row.as_chunks::<16>();
     for chunk in chunks {
@@ -47,18 +51,49 @@ pub fn floor(row: &[f32]) -> f32 {
             *lane = lane.max(x);
         }
     }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    lanes
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max)
 }
 
 fn cases() -> Vec<(&'static str, SamplingOptions)> {
-    let base = || SamplingOptions { temperature: Some(1.0), ..SamplingOptions::default() };
+    let base = || SamplingOptions {
+        temperature: Some(1.0),
+        ..SamplingOptions::default()
+    };
     vec![
         ("greedy", SamplingOptions::default()),
         ("plain draw", base()),
-        ("top-k 40", SamplingOptions { top_k: Some(40), ..base() }),
-        ("min-p 0.05", SamplingOptions { min_p: Some(0.05), ..base() }),
-        ("top-p 0.9", SamplingOptions { top_p: Some(0.9), ..base() }),
-        ("typical 0.9", SamplingOptions { typical_p: Some(0.9), ..base() }),
+        (
+            "top-k 40",
+            SamplingOptions {
+                top_k: Some(40),
+                ..base()
+            },
+        ),
+        (
+            "min-p 0.05",
+            SamplingOptions {
+                min_p: Some(0.05),
+                ..base()
+            },
+        ),
+        (
+            "top-p 0.9",
+            SamplingOptions {
+                top_p: Some(0.9),
+                ..base()
+            },
+        ),
+        (
+            "typical 0.9",
+            SamplingOptions {
+                typical_p: Some(0.9),
+                ..base()
+            },
+        ),
         (
             "full chain (hf order)",
             SamplingOptions {
@@ -90,7 +125,9 @@ fn cases() -> Vec<(&'static str, SamplingOptions)> {
 
 fn measure(case: &str, row: &[f32], options: &SamplingOptions) -> anyhow::Result<Record> {
     let mut sampler = Sampler::new(options, row.len(), 1, 0)?;
-    let history: Vec<u32> = (0..HISTORY as u32).map(|i| (i * 7919) % row.len() as u32).collect();
+    let history: Vec<u32> = (0..HISTORY as u32)
+        .map(|i| (i * 7919) % row.len() as u32)
+        .collect();
     sampler.observe_prompt(&history);
     history.iter().for_each(|token| sampler.commit(*token));
     let mut work = row.to_vec();
@@ -140,7 +177,9 @@ fn rows(vocab: usize) -> Vec<(&'static str, Vec<f32>)> {
 /// Normal logits with 30 higher tokens.
 fn synthetic(vocab: usize, deviation: f64, high: (f64, f64)) -> Vec<f32> {
     let mut random = SplitMix(vocab as u64);
-    let mut row: Vec<f32> = (0..vocab).map(|_| (random.normal() * deviation) as f32).collect();
+    let mut row: Vec<f32> = (0..vocab)
+        .map(|_| (random.normal() * deviation) as f32)
+        .collect();
     for i in 0..30 {
         let at = (random.next() % vocab as u64) as usize;
         row[at] = (high.0 + (high.1 - high.0) * f64::from(i) / 29.0) as f32;
@@ -152,14 +191,15 @@ fn synthetic(vocab: usize, deviation: f64, high: (f64, f64)) -> Vec<f32> {
 /// from the quantiles of 64 logits at equally spaced ids.
 fn real(vocab: usize) -> Vec<f32> {
     const TOP: [f32; 20] = [
-        23.456, 23.335, 22.516, 21.931, 21.684, 21.234, 21.193, 20.748, 20.488, 20.35, 20.01, 19.946, 19.641, 19.344,
-        19.311, 19.307, 19.214, 19.21, 19.154, 19.112,
+        23.456, 23.335, 22.516, 21.931, 21.684, 21.234, 21.193, 20.748, 20.488, 20.35, 20.01,
+        19.946, 19.641, 19.344, 19.311, 19.307, 19.214, 19.21, 19.154, 19.112,
     ];
     const QUANTILES: [f32; 65] = [
-        -7.59, -2.06, -1.87, -1.83, -1.75, -1.7, -1.26, -0.72, -0.32, -0.31, -0.25, 0.13, 0.13, 0.18, 0.25, 0.37, 0.39,
-        0.69, 0.8, 1.07, 1.19, 1.27, 1.5, 1.95, 2.05, 2.23, 2.63, 3.01, 3.08, 3.1, 3.2, 3.28, 3.67, 3.69, 3.83, 4.18,
-        4.31, 4.4, 4.61, 4.63, 4.8, 4.81, 5.58, 5.8, 5.92, 6.04, 6.04, 6.09, 6.23, 6.28, 6.59, 6.7, 7.32, 7.33, 7.36,
-        7.62, 7.92, 8.29, 9.07, 10.37, 10.7, 11.9, 12.45, 12.64, 19.1,
+        -7.59, -2.06, -1.87, -1.83, -1.75, -1.7, -1.26, -0.72, -0.32, -0.31, -0.25, 0.13, 0.13,
+        0.18, 0.25, 0.37, 0.39, 0.69, 0.8, 1.07, 1.19, 1.27, 1.5, 1.95, 2.05, 2.23, 2.63, 3.01,
+        3.08, 3.1, 3.2, 3.28, 3.67, 3.69, 3.83, 4.18, 4.31, 4.4, 4.61, 4.63, 4.8, 4.81, 5.58, 5.8,
+        5.92, 6.04, 6.04, 6.09, 6.23, 6.28, 6.59, 6.7, 7.32, 7.33, 7.36, 7.62, 7.92, 8.29, 9.07,
+        10.37, 10.7, 11.9, 12.45, 12.64, 19.1,
     ];
     let mut random = SplitMix(vocab as u64 + 1);
     let mut row: Vec<f32> = (0..vocab)

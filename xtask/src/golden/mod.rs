@@ -9,6 +9,7 @@ mod gguf_hostile;
 mod gguf_model;
 mod quant_blocks;
 mod safetensors_hostile;
+mod sampling;
 mod smollm2;
 mod tally;
 mod tiny_model;
@@ -140,7 +141,7 @@ fn one(found: &Found, options: &Options) -> anyhow::Result<Vec<Tally>> {
         Ok(vec![tally])
     };
     match &found.kind {
-        Kind::Sampling => skip("later"),
+        Kind::Sampling => sampling::run(path),
         Kind::TinyModel => tiny_model::run(folder, options.device),
         Kind::GgufModel => gguf_model::run(folder, options.device),
         Kind::Smollm2 => smollm2::run(path, options.device, &options.models),

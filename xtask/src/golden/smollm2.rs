@@ -35,7 +35,11 @@ pub(super) fn run(path: &Path, device: DeviceId, models: &Models) -> anyhow::Res
         match engine {
             Err(error) => tally.check(name, Err(error)),
             Ok(engine) => {
-                let run = Run { name, engine, sample: ids(&golden["logits_sample_ids"])? };
+                let run = Run {
+                    name,
+                    engine,
+                    sample: ids(&golden["logits_sample_ids"])?,
+                };
                 for prompt in list(&golden, "prompts")? {
                     run.prompt(prompt, &mut tally)?;
                 }

@@ -1,7 +1,7 @@
 //! Tiny models: logits of prefixes, hidden states, greedy runs, ragged batches and steering through the hooks.
 
-use super::{Tally, engines};
 use super::compare::{Tolerance, argmax, count, floats, ids, list, number, same_tokens};
+use super::{Tally, engines};
 use anyhow::Context;
 use mx_runtime::config::ConfigError;
 use mx_runtime::device::DeviceId;

@@ -1,8 +1,9 @@
 //! What can be typed.
 
 use clap::{Args, Parser, Subcommand};
-use mx::runtime::device::DeviceId;
 use mx::Overflow;
+use mx::runtime::device::DeviceId;
+use mx::runtime::model::EngineChoice;
 use std::path::PathBuf;
 
 /// Controlled text generation on local models
@@ -92,6 +93,15 @@ pub(crate) struct ModelFlags {
     /// Device: flex, ndarray, wgpu, vulkan, cuda; see `mx devices`
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceId,
+    /// Engine: auto, burn, cpu (packed weights, only on the device flex)
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine)]
+    pub(crate) engine: EngineChoice,
+    /// Threads of the CPU engine [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Let the CPU engine keep activations, keys and values in f32: slower, the reference of the same weights
+    #[arg(long)]
+    pub(crate) exact: bool,
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -154,6 +164,15 @@ pub(crate) struct TokenizeFlags {
     /// The text is a list of ids: print the text they stand for
     #[arg(long, conflicts_with_all = ["specials", "ids"])]
     pub(crate) decode: bool,
+}
+
+fn engine(text: &str) -> Result<EngineChoice, String> {
+    match text {
+        "auto" => Ok(EngineChoice::Auto),
+        "burn" => Ok(EngineChoice::Burn),
+        "cpu" => Ok(EngineChoice::Cpu),
+        _ => Err("wanted auto, burn or cpu".to_owned()),
+    }
 }
 
 fn overflow(text: &str) -> Result<Overflow, String> {

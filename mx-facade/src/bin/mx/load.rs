@@ -40,7 +40,10 @@ pub(crate) fn resolve(
 /// A client with its model loaded; says on stderr which route it takes.
 pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Result<Client> {
     let resolved = resolve(&flags.model, false, interrupt)?;
-    let options = LoadOptions::on(flags.device);
+    let mut options = LoadOptions::on(flags.device);
+    options.engine = flags.engine;
+    options.cpu.threads = flags.threads;
+    options.cpu.exact = flags.exact;
     let model = Model::load(&resolved.path, &options).map_err(mx::Error::from)?;
     let model = Arc::new(model.named(resolved.name));
     if !flags.quiet {

@@ -266,7 +266,8 @@ impl<'a> Plan<'a> {
         tile: QueryTile<'a>,
     ) -> Result<Self, CpuError> {
         let shape = cache.shape();
-        if shape.kv_heads == 0 || params.heads == 0 || !params.heads.is_multiple_of(shape.kv_heads) {
+        if shape.kv_heads == 0 || params.heads == 0 || !params.heads.is_multiple_of(shape.kv_heads)
+        {
             return Err(CpuError::Multiple {
                 what: "heads",
                 given: params.heads,
@@ -362,52 +363,85 @@ fn following<'a, E>(data: &[&'a [E]; BLOCKS], block: usize, values: bool, half: 
     first.map_or(&[], |first| &first[half..])
 }
 
-/// Turns the scores of one row into `e^(s - max)`; returns the largest score and the sum.
+/// What [`soften`] found out about a row.
+struct Softened {
+    /// The largest score.
+    peak: f32,
+    /// The sum of `e^(s - peak)`.
+    sum: f32,
+    /// The largest weight, which includes the scale of its value; NaN if there is one.
+    weight: f32,
+}
+
+/// Turns the scores of one row, in units of log2, into weights `e^(s - peak)`, with `SCALED`
+/// times the scales of the values.
 ///
-/// Scores are in units of log2. Only the vectors that hold `all` are touched; outside of `own`
-/// the weights become zero.
+/// Only the vectors that hold positions of `all` are touched; outside of `own` weights are zero.
 #[inline(always)]
-fn soften<S: Simd>(
+fn soften<S: Simd, const SCALED: bool>(
     s: S,
     softcap: Option<f32>,
     scores: &mut [f32],
+    scales: &[f32; SPAN],
     all: &Range<usize>,
     own: &Range<usize>,
-) -> (f32, f32) {
-    let first = all.start / LANES;
+) -> Softened {
     let (lanes, _) = scores.as_chunks_mut::<LANES>();
-    let lanes = &mut lanes[first..all.end.div_ceil(LANES)];
+    let (scales, _) = scales.as_chunks::<LANES>();
+    let (first, end) = (own.start / LANES, own.end.div_ceil(LANES));
+    for (index, lane) in lanes.iter_mut().enumerate() {
+        if index >= all.start / LANES && index * LANES < all.end && !(first..end).contains(&index) {
+            *lane = [0.0; LANES];
+        }
+    }
+    if own.is_empty() {
+        return Softened {
+            peak: f32::NEG_INFINITY,
+            sum: 0.0,
+            weight: 0.0,
+        };
+    }
+    let (lanes, scales) = (&mut lanes[first..end], &scales[first..end]);
     if let Some(cap) = softcap {
         for lane in lanes.iter_mut() {
             s.store(soft_cap(s, s.load(lane), cap), lane);
         }
     }
     let outside = s.splat(f32::NEG_INFINITY);
+    for index in [first, end - 1] {
+        let (from, to) = lanes_within(index, own);
+        let lane = &mut lanes[index - first];
+        s.store(s.select(s.load(lane), from, to, outside), lane);
+    }
     let mut peak = outside;
-    for (index, lane) in lanes.iter_mut().enumerate() {
-        let mut score = s.load(lane);
-        let (from, to) = lanes_within(first + index, own);
-        if to - from < LANES {
-            score = s.select(score, from, to, outside);
-            s.store(score, lane);
-        }
-        peak = s.max(peak, score);
+    for lane in lanes.iter() {
+        peak = s.max(peak, s.load(lane));
     }
     let peak = s.largest(peak);
-    if peak == f32::NEG_INFINITY {
-        for lane in lanes.iter_mut() {
-            *lane = [0.0; LANES];
-        }
-        return (peak, 0.0);
-    }
     let shift = s.splat(peak);
     let mut sum = s.splat(0.0);
-    for lane in lanes.iter_mut() {
-        let weight = exp2(s, s.sub(s.load(lane), shift));
+    // As integers, NaN is the largest magnitude and is not lost.
+    let mut largest = s.splat_i(0);
+    let count = lanes.len();
+    for (index, (lane, scale)) in lanes.iter_mut().zip(scales).enumerate() {
+        let mut weight = exp2(s, s.sub(s.load(lane), shift));
         sum = s.add(sum, weight);
+        if SCALED {
+            weight = s.mul(weight, s.load(scale));
+            if index == 0 || index + 1 == count {
+                // A position outside of the range may hold any scale.
+                let (from, to) = lanes_within(first + index, own);
+                weight = s.select(weight, from, to, s.splat(0.0));
+            }
+            largest = s.max_i(largest, s.abs_bits(weight));
+        }
         s.store(weight, lane);
     }
-    (peak, s.sum(sum))
+    Softened {
+        peak,
+        sum: s.sum(sum),
+        weight: f32::from_bits(s.largest_i(largest) as u32),
+    }
 }
 
 /// The lanes of vector `index` of a span whose positions lie in `own`.

@@ -117,10 +117,10 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     s.mul(p, s.pow2(n))
 }
 
-/// 2^x in every lane for x <= 127; below -126.5 exactly 0; NaN stays NaN.
+/// 2^x in every lane, for x below 127.5; below -126.5 exactly 0; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp2<S: Simd>(s: S, x: S::F) -> S::F {
-    let x = s.max(s.splat(EXP2_MIN), s.min(s.splat(EXP2_MAX), x));
+    let x = s.max(s.splat(EXP2_MIN), x);
     let n = s.round(x);
     let f = s.sub(x, n);
     let mut p = s.splat(EXP2_POLY[0]);

@@ -4,13 +4,15 @@
 //! the workers claim in shrinking runs. A stage ends when all units are done, not when all
 //! threads have arrived: a worker that the operating system has taken off its core holds up at
 //! most the units it had claimed, and the caller finishes the rest alone. Waiting threads spin for
-//! a few microseconds and then park, so that an idle pool costs nothing and a busy machine is not
-//! made busier.
+//! a few microseconds and then park, so that an idle pool costs nothing. When steps of the same
+//! shape become slow, the pool tries without its workers and stays alone, for longer each time,
+//! while that is faster: a machine busy with other things is not made busier.
 //!
 //! Unsafe code: the stage lends references to its closure and buffers to threads that outlive
 //! them (as scoped threads do); the reasons stand at each block.
 #![allow(unsafe_code)]
 
+mod pace;
 mod split;
 
 use std::any::Any;
@@ -22,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use pace::Pace;
 pub use split::{Columns, Grid, Rows, Split, TileMut, Tiles, Units};
 
 use super::error::CpuError;
@@ -42,6 +45,9 @@ const SPINS_PER_CLOCK: u32 = 32;
 pub struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    pace: Pace,
+    /// Shape of the region that is running: stages, and units in all of them.
+    shape: (usize, usize),
 }
 
 impl ThreadPool {
@@ -73,6 +79,8 @@ impl ThreadPool {
         let mut pool = Self {
             shared,
             workers: Vec::with_capacity(threads - 1),
+            pace: Pace::default(),
+            shape: (0, 0),
         };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
@@ -101,12 +109,19 @@ impl ThreadPool {
     /// When a stage's closure panics on any thread, the panic continues in the caller after the
     /// stage has ended; the pool stays usable.
     pub fn region<R>(&mut self, step: impl FnOnce(&mut Region<'_>) -> R) -> R {
-        if !self.workers.is_empty() {
-            *lock(&self.shared.leader) = Some(thread::current());
+        if self.workers.is_empty() {
+            return step(&mut Region { pool: self });
+        }
+        *lock(&self.shared.leader) = Some(thread::current());
+        if !self.pace.is_alone() {
             // Waking takes tens of microseconds; the caller works alone in the meantime.
             self.wake_parked();
         }
-        step(&mut Region { pool: self })
+        self.shape = (0, 0);
+        let start = Instant::now();
+        let result = step(&mut Region { pool: self });
+        self.pace.finished(self.shape, start.elapsed());
+        result
     }
 
     fn wake_parked(&self) {
@@ -117,7 +132,12 @@ impl ThreadPool {
         }
     }
 
-    fn run_stage(&self, units: usize, run: &(dyn Fn(usize, Range<usize>) + Sync)) {
+    fn run_stage(&mut self, units: usize, run: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        self.shape = (self.shape.0 + 1, self.shape.1 + units);
+        if self.pace.is_alone() {
+            run(0, 0..units);
+            return;
+        }
         let shared = &*self.shared;
         let job = Job { run, units };
         shared.done.0.store(0, Ordering::Relaxed);
@@ -323,10 +343,7 @@ impl Shared {
 
     fn wait_done(&self, units: usize) {
         let is_done = || self.done.0.load(Ordering::Acquire) == units;
-        loop {
-            if self.spin_until(is_done) {
-                return;
-            }
+        while !self.spin_until(is_done) {
             // Announce first, look again after: a worker that finishes in between sees the
             // announcement or is seen.
             self.leader_parked.store(true, Ordering::SeqCst);

@@ -94,7 +94,7 @@ pub(super) fn sampled(
     for _ in 0..count {
         let totals: Vec<f64> = weights.iter().map(|row| row.iter().sum()).collect();
         let total: f64 = totals.iter().sum();
-        if !(total > 0.0) {
+        if total <= 0.0 {
             break;
         }
         let mut target = uniform() * total;

@@ -42,7 +42,7 @@ impl KDpp {
         eigen
             .values
             .iter_mut()
-            .filter(|x| !(**x > resolved))
+            .filter(|x| **x <= resolved)
             .for_each(|x| *x = 0.0);
         let rank = eigen.values.iter().filter(|x| **x > 0.0).count();
         SamplingError::check(k <= rank, "k", k as f64, "at most the rank of the kernel")?;

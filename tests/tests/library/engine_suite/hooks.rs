@@ -18,26 +18,43 @@ pub(crate) const CLASSES: [TokenClass; 10] = [
     TokenClass::Range { start: 3, end: 12 },
     TokenClass::Range { start: 5, end: 5 },
     TokenClass::Range { start: 9, end: 4 },
-    TokenClass::Range { start: 14, end: usize::MAX },
+    TokenClass::Range {
+        start: 14,
+        end: usize::MAX,
+    },
 ];
 
 /// Ways to compute [`LENGTH`] tokens: at once, prompt and tokens, chunks across every border.
-pub(crate) const CHUNKS: [&[usize]; 4] =
-    [&[16], &[10, 1, 1, 1, 1, 1, 1], &[4, 5, 3, 4], &[1; 16]];
+pub(crate) const CHUNKS: [&[usize]; 4] = [&[16], &[10, 1, 1, 1, 1, 1, 1], &[4, 5, 3, 4], &[1; 16]];
 
 /// A plan that captures these points at all tokens.
 pub(crate) fn capturing(subject: &Subject, edits: Vec<Edit>, points: &[HookPoint]) -> HookPlan {
-    let captures = points.iter().map(|&point| Capture { point, tokens: TokenClass::All });
+    let captures = points.iter().map(|&point| Capture {
+        point,
+        tokens: TokenClass::All,
+    });
     HookPlan::new(edits, captures, subject.config()).unwrap()
 }
 
 pub(crate) fn captures_follow_the_token_class(subject: &Subject) {
     let tokens = subject.tokens(LENGTH, 1);
     let width = subject.config().d_model;
-    let points = [HookPoint::ResidPre(0), HookPoint::MlpOut(subject.config().layers - 1), HookPoint::Final];
-    let whole = subject.hooked(&tokens, &capturing(subject, vec![], &points), PROMPT, &[LENGTH]);
+    let points = [
+        HookPoint::ResidPre(0),
+        HookPoint::MlpOut(subject.config().layers - 1),
+        HookPoint::Final,
+    ];
+    let whole = subject.hooked(
+        &tokens,
+        &capturing(subject, vec![], &points),
+        PROMPT,
+        &[LENGTH],
+    );
     for class in CLASSES {
-        let captures = points.map(|point| Capture { point, tokens: class });
+        let captures = points.map(|point| Capture {
+            point,
+            tokens: class,
+        });
         let plan = HookPlan::new([], captures, subject.config()).unwrap();
         let positions = class.positions(PROMPT);
         let (start, end) = (positions.start, positions.end.min(LENGTH));
@@ -51,7 +68,11 @@ pub(crate) fn captures_follow_the_token_class(subject: &Subject) {
                     assert!(given.is_empty(), "{what}");
                     continue;
                 }
-                assert_eq!((first, given.len()), (start, (end - start) * width), "{what}");
+                assert_eq!(
+                    (first, given.len()),
+                    (start, (end - start) * width),
+                    "{what}"
+                );
                 subject.agree(&given, &wanted[start * width..end * width], &what);
             }
         }
@@ -61,10 +82,24 @@ pub(crate) fn captures_follow_the_token_class(subject: &Subject) {
 pub(crate) fn captures_stand_in_the_order_of_the_pass(subject: &Subject) {
     let points = subject.points();
     let backwards: Vec<HookPoint> = points.iter().rev().copied().collect();
-    let outcome = subject.hooked(&subject.tokens(3, 1), &capturing(subject, vec![], &backwards), 3, &[3]);
-    let order: Vec<HookPoint> = outcome.captures.iter().map(|captured| captured.point).collect();
+    let outcome = subject.hooked(
+        &subject.tokens(3, 1),
+        &capturing(subject, vec![], &backwards),
+        3,
+        &[3],
+    );
+    let order: Vec<HookPoint> = outcome
+        .captures
+        .iter()
+        .map(|captured| captured.point)
+        .collect();
     assert_eq!(order, points);
-    assert!(outcome.captures.iter().all(|captured| captured.row == 0 && captured.first_position == 0));
+    assert!(
+        outcome
+            .captures
+            .iter()
+            .all(|captured| captured.row == 0 && captured.first_position == 0)
+    );
 }
 
 /// Numbers of `b` added to those of `a`.
@@ -79,11 +114,26 @@ pub(crate) fn the_stream_adds_up(subject: &Subject) {
     let at = |point| rows_at(&outcome.captures, point, width).1;
     for layer in 0..subject.config().layers {
         let mid = at(HookPoint::ResidMid(layer));
-        subject.agree(&mid, &sum(&at(HookPoint::ResidPre(layer)), &at(HookPoint::AttnOut(layer))), "resid_mid");
+        subject.agree(
+            &mid,
+            &sum(
+                &at(HookPoint::ResidPre(layer)),
+                &at(HookPoint::AttnOut(layer)),
+            ),
+            "resid_mid",
+        );
         let post = at(HookPoint::ResidPost(layer));
-        subject.agree(&post, &sum(&mid, &at(HookPoint::MlpOut(layer))), "resid_post");
+        subject.agree(
+            &post,
+            &sum(&mid, &at(HookPoint::MlpOut(layer))),
+            "resid_post",
+        );
         if layer + 1 < subject.config().layers {
-            subject.agree(&at(HookPoint::ResidPre(layer + 1)), &post, "resid_pre of the next block");
+            subject.agree(
+                &at(HookPoint::ResidPre(layer + 1)),
+                &post,
+                "resid_pre of the next block",
+            );
         }
     }
 }
@@ -101,24 +151,46 @@ fn same_bits(subject: &Subject, plan: &HookPlan, what: &str) {
             plain.extend(subject.grow(&mut sequence, now));
             rest = later;
         }
-        let same = hooked.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits());
+        let same = hooked
+            .iter()
+            .zip(&plain)
+            .all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same && hooked.len() == plain.len(), "{what} in {chunks:?}");
     }
 }
 
 pub(crate) fn captures_change_no_bit(subject: &Subject) {
-    same_bits(subject, &capturing(subject, vec![], &subject.points()), "captures everywhere");
+    same_bits(
+        subject,
+        &capturing(subject, vec![], &subject.points()),
+        "captures everywhere",
+    );
 }
 
 pub(crate) fn edits_that_do_nothing_change_no_bit(subject: &Subject) {
     same_bits(subject, &HookPlan::default(), "an empty plan");
     let nothing = |point| Edit::add(point, subject.vector(1), 0.0);
     let edits: Vec<Edit> = subject.points().into_iter().map(nothing).collect();
-    same_bits(subject, &capturing(subject, edits.clone(), &[]), "strength 0");
+    same_bits(
+        subject,
+        &capturing(subject, edits.clone(), &[]),
+        "strength 0",
+    );
     let keeping: Vec<Edit> = edits.into_iter().map(Edit::keeping_norm).collect();
-    same_bits(subject, &capturing(subject, keeping, &[]), "strength 0 that keeps the norm");
-    let nowhere = Edit::add(HookPoint::ResidPre(0), subject.vector(1), 3.0).at(TokenClass::Range { start: 99, end: 120 });
-    same_bits(subject, &capturing(subject, vec![nowhere], &[]), "an edit of positions that do not come");
+    same_bits(
+        subject,
+        &capturing(subject, keeping, &[]),
+        "strength 0 that keeps the norm",
+    );
+    let nowhere = Edit::add(HookPoint::ResidPre(0), subject.vector(1), 3.0).at(TokenClass::Range {
+        start: 99,
+        end: 120,
+    });
+    same_bits(
+        subject,
+        &capturing(subject, vec![nowhere], &[]),
+        "an edit of positions that do not come",
+    );
 }
 
 pub(crate) fn rows_of_one_batch_have_their_own_hooks(subject: &Subject) {
@@ -126,15 +198,36 @@ pub(crate) fn rows_of_one_batch_have_their_own_hooks(subject: &Subject) {
     let last = subject.config().layers - 1;
     let seen = [HookPoint::ResidPost(0), HookPoint::Final];
     let plans = [
-        Some(capturing(subject, vec![Edit::add(HookPoint::ResidPre(0), subject.vector(1), 0.7)], &seen)),
+        Some(capturing(
+            subject,
+            vec![Edit::add(HookPoint::ResidPre(0), subject.vector(1), 0.7)],
+            &seen,
+        )),
         None,
-        Some(capturing(subject, vec![Edit::ablate(HookPoint::ResidPost(last), &subject.vector(2)).at(TokenClass::LastPrompt)], &seen[..1])),
+        Some(capturing(
+            subject,
+            vec![
+                Edit::ablate(HookPoint::ResidPost(last), &subject.vector(2))
+                    .at(TokenClass::LastPrompt),
+            ],
+            &seen[..1],
+        )),
         Some(capturing(subject, vec![], &seen[1..])),
-        Some(capturing(subject, vec![Edit::clamp(HookPoint::AttnOut(0), &subject.vector(3), 2.0).at(TokenClass::GeneratedOnly)], &[])),
+        Some(capturing(
+            subject,
+            vec![
+                Edit::clamp(HookPoint::AttnOut(0), &subject.vector(3), 2.0)
+                    .at(TokenClass::GeneratedOnly),
+            ],
+            &[],
+        )),
     ];
     // Tokens there before, tokens appended.
     let shape = [(0, 6), (4, 3), (9, 1), (2, 9), (7, 4)];
-    let texts: Vec<Vec<u32>> = (0u64..).zip(shape).map(|(salt, (before, new))| subject.tokens(before + new, salt)).collect();
+    let texts: Vec<Vec<u32>> = (0u64..)
+        .zip(shape)
+        .map(|(salt, (before, new))| subject.tokens(before + new, salt))
+        .collect();
     let start = |row: usize| -> Sequence {
         let mut sequence = subject.engine.new_sequence();
         if shape[row].0 > 0 {
@@ -142,12 +235,22 @@ pub(crate) fn rows_of_one_batch_have_their_own_hooks(subject: &Subject) {
         }
         sequence
     };
-    let hooks = |row: usize| plans[row].as_ref().map(|plan| RowHooks { plan, prompt_len: 8 });
+    let hooks = |row: usize| {
+        plans[row].as_ref().map(|plan| RowHooks {
+            plan,
+            prompt_len: 8,
+        })
+    };
     let mut sequences: Vec<Sequence> = (0..shape.len()).map(start).collect();
     let mut rows: Vec<Row<'_>> = sequences
         .iter_mut()
         .enumerate()
-        .map(|(row, sequence)| Row { sequence, tokens: &texts[row][shape[row].0..], want: Want::All, hooks: hooks(row) })
+        .map(|(row, sequence)| Row {
+            sequence,
+            tokens: &texts[row][shape[row].0..],
+            want: Want::All,
+            hooks: hooks(row),
+        })
         .collect();
     let mut output = StepOutput::new();
     subject.engine.step(&mut rows, &mut output).unwrap();
@@ -155,7 +258,12 @@ pub(crate) fn rows_of_one_batch_have_their_own_hooks(subject: &Subject) {
         let alone = subject.grow_hooked(&mut start(row), &texts[row][shape[row].0..], hooks(row));
         let given: Vec<f32> = output.logits(row).iter().flatten().copied().collect();
         subject.agree(&given, &alone.logits, &format!("row {row}"));
-        let mine: Vec<_> = output.captures().iter().filter(|captured| captured.row == row).cloned().collect();
+        let mine: Vec<_> = output
+            .captures()
+            .iter()
+            .filter(|captured| captured.row == row)
+            .cloned()
+            .collect();
         assert_eq!(mine.len(), alone.captures.len(), "row {row}");
         for point in seen {
             let (first, values) = rows_at(&mine, point, width);

@@ -92,7 +92,10 @@ impl Subject {
     /// `count` tokens without pattern, the same for the same `salt`.
     pub(crate) fn tokens(&self, count: usize, salt: u64) -> Vec<u32> {
         let vocab = self.config().vocab as u64;
-        numbers(salt).take(count).map(|number| (number % vocab) as u32).collect()
+        numbers(salt)
+            .take(count)
+            .map(|number| (number % vocab) as u32)
+            .collect()
     }
 
     /// Appends tokens to a sequence; the logits of all of them.
@@ -108,12 +111,20 @@ impl Subject {
         hooks: Option<RowHooks<'_>>,
     ) -> Outcome {
         let mut output = StepOutput::new();
-        let row = Row { sequence, tokens, want: Want::All, hooks };
+        let row = Row {
+            sequence,
+            tokens,
+            want: Want::All,
+            hooks,
+        };
         self.engine.step(&mut [row], &mut output).unwrap();
         assert_eq!(output.rows(), 1);
         assert_eq!(output.logits(0).len(), tokens.len());
         let logits = output.logits(0).iter().flatten().copied().collect();
-        Outcome { logits, captures: output.take_captures() }
+        Outcome {
+            logits,
+            captures: output.take_captures(),
+        }
     }
 
     /// The logits of a new sequence of these tokens, in one step.
@@ -131,9 +142,18 @@ impl Subject {
     }
 
     /// Tokens under hooks, in steps of these lengths.
-    pub(crate) fn hooked(&self, tokens: &[u32], plan: &HookPlan, prompt_len: usize, chunks: &[usize]) -> Outcome {
+    pub(crate) fn hooked(
+        &self,
+        tokens: &[u32],
+        plan: &HookPlan,
+        prompt_len: usize,
+        chunks: &[usize],
+    ) -> Outcome {
         let mut sequence = self.engine.new_sequence();
-        let mut all = Outcome { logits: Vec::new(), captures: Vec::new() };
+        let mut all = Outcome {
+            logits: Vec::new(),
+            captures: Vec::new(),
+        };
         let mut rest = tokens;
         for &chunk in chunks {
             let (now, later) = rest.split_at(chunk);
@@ -150,15 +170,23 @@ impl Subject {
     pub(crate) fn agree(&self, given: &[f32], wanted: &[f32], what: &str) {
         assert_eq!(given.len(), wanted.len(), "{what}: length");
         for (index, (g, w)) in given.iter().zip(wanted).enumerate() {
-            let close = g.to_bits() == w.to_bits() || (g - w).abs() <= self.tolerance * (1.0 + w.abs());
+            let close =
+                g.to_bits() == w.to_bits() || (g - w).abs() <= self.tolerance * (1.0 + w.abs());
             assert!(close, "{what}: number {index} is {g}, wanted {w}");
         }
     }
 
     /// Whether two ways gave clearly different numbers.
     pub(crate) fn differ(&self, given: &[f32], other: &[f32], what: &str) {
-        let most = given.iter().zip(other).map(|(g, o)| (g - o).abs()).fold(0.0, f32::max);
-        assert!(most > 0.01_f32.max(10.0 * self.tolerance), "{what}: the largest difference is {most}");
+        let most = given
+            .iter()
+            .zip(other)
+            .map(|(g, o)| (g - o).abs())
+            .fold(0.0, f32::max);
+        assert!(
+            most > 0.01_f32.max(10.0 * self.tolerance),
+            "{what}: the largest difference is {most}"
+        );
     }
 
     /// Every hook point of the model, in the order of the forward pass.
@@ -178,17 +206,29 @@ impl Subject {
     /// A vector of `d_model` numbers between −1 and 1, the same for the same `salt`.
     pub(crate) fn vector(&self, salt: u64) -> Vec<f32> {
         let unit = |number: u64| (number % 20_001) as f32 / 10_000.0 - 1.0;
-        numbers(salt ^ 0x5eed).take(self.config().d_model).map(unit).collect()
+        numbers(salt ^ 0x5eed)
+            .take(self.config().d_model)
+            .map(unit)
+            .collect()
     }
 }
 
 /// Captured rows of one point in order, `[positions, d_model]`, and the position of the first; they must be one run.
-pub(crate) fn rows_at(captures: &[Captured], point: HookPoint, d_model: usize) -> (usize, Vec<f32>) {
+pub(crate) fn rows_at(
+    captures: &[Captured],
+    point: HookPoint,
+    d_model: usize,
+) -> (usize, Vec<f32>) {
     let mut found = captures.iter().filter(|captured| captured.point == point);
-    let Some(first) = found.next() else { return (0, Vec::new()) };
+    let Some(first) = found.next() else {
+        return (0, Vec::new());
+    };
     let mut values = first.values.clone();
     for captured in found {
-        assert_eq!(captured.first_position, first.first_position + values.len() / d_model);
+        assert_eq!(
+            captured.first_position,
+            first.first_position + values.len() / d_model
+        );
         values.extend(&captured.values);
     }
     (first.first_position, values)

@@ -18,13 +18,28 @@ pub(crate) fn truncate_then_continue_is_fresh(subject: &Subject) {
         let (mut sequence, _) = subject.fresh(&tokens);
         sequence.truncate(length);
         assert_eq!(sequence.tokens(), &tokens[..length.min(30)]);
-        goes_on_as_fresh(subject, &mut sequence, 2, &format!("after truncating to {length}"));
-        goes_on_as_fresh(subject, &mut sequence, 3, &format!("twice after truncating to {length}"));
+        goes_on_as_fresh(
+            subject,
+            &mut sequence,
+            2,
+            &format!("after truncating to {length}"),
+        );
+        goes_on_as_fresh(
+            subject,
+            &mut sequence,
+            3,
+            &format!("twice after truncating to {length}"),
+        );
     }
     let (mut sequence, _) = subject.fresh(&tokens);
     for length in [25, 26, 13, 14, 2, 0] {
         sequence.truncate(length);
-        goes_on_as_fresh(subject, &mut sequence, length as u64, "truncated again and again");
+        goes_on_as_fresh(
+            subject,
+            &mut sequence,
+            length as u64,
+            "truncated again and again",
+        );
     }
 }
 
@@ -87,16 +102,27 @@ pub(crate) fn forks_step_together_in_one_batch(subject: &Subject) {
     let mut output = StepOutput::new();
     for round in 0..6u32 {
         let vocab = subject.config().vocab as u32;
-        let tokens: Vec<[u32; 1]> = (0..5u32).map(|beam| [(round * 31 + beam * 7 + 3) % vocab]).collect();
+        let tokens: Vec<[u32; 1]> = (0..5u32)
+            .map(|beam| [(round * 31 + beam * 7 + 3) % vocab])
+            .collect();
         let mut rows: Vec<Row<'_>> = beams
             .iter_mut()
             .zip(&tokens)
-            .map(|(sequence, tokens)| Row { sequence, tokens, want: Want::Last, hooks: None })
+            .map(|(sequence, tokens)| Row {
+                sequence,
+                tokens,
+                want: Want::Last,
+                hooks: None,
+            })
             .collect();
         subject.engine.step(&mut rows, &mut output).unwrap();
         for (index, beam) in beams.iter().enumerate() {
             let wanted = subject.fresh_end(beam.tokens(), 1);
-            subject.agree(output.logits(index).last().unwrap(), &wanted, &format!("beam {index}, round {round}"));
+            subject.agree(
+                output.logits(index).last().unwrap(),
+                &wanted,
+                &format!("beam {index}, round {round}"),
+            );
         }
         let best = beams[round as usize % 5].fork();
         beams[(round as usize + 2) % 5] = best;

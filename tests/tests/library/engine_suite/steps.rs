@@ -12,7 +12,10 @@ pub(crate) fn any_chunking_is_one_shot(subject: &Subject) {
     let (_, wanted) = subject.fresh(&tokens);
     for chunk in [1, 2, 3, 5, 8, 9, 16, 36] {
         let mut sequence = subject.engine.new_sequence();
-        let logits: Vec<f32> = tokens.chunks(chunk).flat_map(|part| subject.grow(&mut sequence, part)).collect();
+        let logits: Vec<f32> = tokens
+            .chunks(chunk)
+            .flat_map(|part| subject.grow(&mut sequence, part))
+            .collect();
         subject.agree(&logits, &wanted, &format!("chunks of {chunk}"));
         assert_eq!(sequence.tokens(), tokens);
     }
@@ -46,7 +49,12 @@ fn check_batch(subject: &Subject, rows: &[(usize, usize, Want)]) {
         .iter_mut()
         .zip(&texts)
         .zip(rows)
-        .map(|((sequence, text), (before, _, want))| Row { sequence, tokens: &text[*before..], want: *want, hooks: None })
+        .map(|((sequence, text), (before, _, want))| Row {
+            sequence,
+            tokens: &text[*before..],
+            want: *want,
+            hooks: None,
+        })
         .collect();
     let mut output = StepOutput::new();
     subject.engine.step(&mut batch, &mut output).unwrap();
@@ -58,7 +66,11 @@ fn check_batch(subject: &Subject, rows: &[(usize, usize, Want)]) {
             Want::All => *new,
         };
         let given = output.logits(index);
-        assert_eq!((given.len(), given.is_empty()), (lines, lines == 0), "row {index}");
+        assert_eq!(
+            (given.len(), given.is_empty()),
+            (lines, lines == 0),
+            "row {index}"
+        );
         let alone = subject.fresh_end(text, lines);
         assert_eq!(alone.len(), lines * vocab);
         let given: Vec<f32> = given.iter().flatten().copied().collect();
@@ -70,20 +82,37 @@ fn check_batch(subject: &Subject, rows: &[(usize, usize, Want)]) {
         let next = subject.tokens(2, 7);
         let whole = [text.as_slice(), &next].concat();
         let given = subject.grow(&mut sequences[index], &next);
-        subject.agree(&given, &subject.fresh_end(&whole, 2), &format!("after row {index}"));
+        subject.agree(
+            &given,
+            &subject.fresh_end(&whole, 2),
+            &format!("after row {index}"),
+        );
     }
 }
 
 pub(crate) fn a_ragged_batch_is_each_row_alone(subject: &Subject) {
     use Want::{All, Last, None};
-    check_batch(subject, &[(0, 17, All), (9, 1, Last), (30, 5, None), (3, 8, All), (0, 1, Last)]);
+    check_batch(
+        subject,
+        &[
+            (0, 17, All),
+            (9, 1, Last),
+            (30, 5, None),
+            (3, 8, All),
+            (0, 1, Last),
+        ],
+    );
     check_batch(subject, &[(5, 4, None), (0, 3, None)]);
     check_batch(subject, &[(0, 12, Last), (0, 12, Last), (0, 12, All)]);
-    check_batch(subject, &[(7, 1, All), (8, 1, All), (9, 1, None), (31, 2, Last)]);
+    check_batch(
+        subject,
+        &[(7, 1, All), (8, 1, All), (9, 1, None), (31, 2, Last)],
+    );
 }
 
 pub(crate) fn many_rows_at_many_positions(subject: &Subject) {
-    let rows: Vec<(usize, usize, Want)> = (0..33).map(|position| (position, 1, Want::Last)).collect();
+    let rows: Vec<(usize, usize, Want)> =
+        (0..33).map(|position| (position, 1, Want::Last)).collect();
     check_batch(subject, &rows);
 }
 
@@ -94,13 +123,21 @@ pub(crate) fn want_chooses_the_lines(subject: &Subject) {
     for (want, lines) in [(Want::None, 0), (Want::Last, 1), (Want::All, 6)] {
         let mut sequence = subject.engine.new_sequence();
         let mut output = StepOutput::new();
-        let row = Row { sequence: &mut sequence, tokens: &tokens, want, hooks: None };
+        let row = Row {
+            sequence: &mut sequence,
+            tokens: &tokens,
+            want,
+            hooks: None,
+        };
         subject.engine.step(&mut [row], &mut output).unwrap();
         assert_eq!(output.vocab(), vocab);
         let given: Vec<f32> = output.logits(0).iter().flatten().copied().collect();
         subject.agree(&given, &all[(6 - lines) * vocab..], &format!("{want:?}"));
         assert_eq!(output.logits(0).last().is_some(), lines > 0);
-        assert_eq!(output.last_mut(0).map(|line| line.len()), (lines > 0).then_some(vocab));
+        assert_eq!(
+            output.last_mut(0).map(|line| line.len()),
+            (lines > 0).then_some(vocab)
+        );
         assert_eq!(sequence.len(), 6, "{want:?} appends all the same");
     }
 }
@@ -108,11 +145,19 @@ pub(crate) fn want_chooses_the_lines(subject: &Subject) {
 pub(crate) fn a_step_without_rows_does_nothing(subject: &Subject) {
     let mut output = StepOutput::new();
     let mut sequence = subject.engine.new_sequence();
-    let row = Row { sequence: &mut sequence, tokens: &[1], want: Want::All, hooks: None };
+    let row = Row {
+        sequence: &mut sequence,
+        tokens: &[1],
+        want: Want::All,
+        hooks: None,
+    };
     subject.engine.step(&mut [row], &mut output).unwrap();
     subject.engine.step(&mut [], &mut output).unwrap();
     assert_eq!(output.rows(), 0);
-    assert!(output.logits(0).is_empty() && output.captures().is_empty(), "nothing is left of the step before");
+    assert!(
+        output.logits(0).is_empty() && output.captures().is_empty(),
+        "nothing is left of the step before"
+    );
 }
 
 pub(crate) fn the_same_step_gives_the_same_bits(subject: &Subject) {
@@ -127,23 +172,36 @@ pub(crate) fn the_same_step_gives_the_same_bits(subject: &Subject) {
 /// A token changes what follows as far as the spans of all layers reach together, and nothing beyond.
 pub(crate) fn the_past_is_seen_as_far_as_the_spans_reach(subject: &Subject) {
     let vocab = subject.config().vocab;
-    let reach = subject.config().spans.iter().try_fold(0, |sum, span| match span {
-        Span::Full => None,
-        Span::Sliding { window } => Some(sum + window - 1),
-    });
+    let reach = subject
+        .config()
+        .spans
+        .iter()
+        .try_fold(0, |sum, span| match span {
+            Span::Full => None,
+            Span::Sliding { window } => Some(sum + window - 1),
+        });
     let length = reach.map_or(LONG, |reach| reach + 12);
     let tokens = subject.tokens(length, 4);
     let mut other = tokens.clone();
     other[0] = (tokens[0] + 1) % vocab as u32;
     let (a, b) = (subject.fresh(&tokens).1, subject.fresh(&other).1);
-    let line = |logits: &[f32], position: usize| logits[position * vocab..(position + 1) * vocab].to_vec();
+    let line =
+        |logits: &[f32], position: usize| logits[position * vocab..(position + 1) * vocab].to_vec();
     subject.differ(&line(&a, 0), &line(&b, 0), "its own position");
     match reach {
-        None => subject.differ(&line(&a, length - 1), &line(&b, length - 1), "the last position"),
+        None => subject.differ(
+            &line(&a, length - 1),
+            &line(&b, length - 1),
+            "the last position",
+        ),
         Some(reach) => {
             subject.differ(&line(&a, 5), &line(&b, 5), "within reach");
             for position in reach + 1..length {
-                subject.agree(&line(&a, position), &line(&b, position), &format!("position {position} beyond {reach}"));
+                subject.agree(
+                    &line(&a, position),
+                    &line(&b, position),
+                    &format!("position {position} beyond {reach}"),
+                );
             }
         }
     }
@@ -151,7 +209,11 @@ pub(crate) fn the_past_is_seen_as_far_as_the_spans_reach(subject: &Subject) {
     let mut other = tokens.clone();
     other[later] = (tokens[later] + 1) % vocab as u32;
     let c = subject.fresh(&other).1;
-    subject.agree(&c[..later * vocab], &a[..later * vocab], "what comes later is not seen");
+    subject.agree(
+        &c[..later * vocab],
+        &a[..later * vocab],
+        "what comes later is not seen",
+    );
 }
 
 pub(crate) fn threads_do_not_disturb_each_other(subject: &Subject) {
@@ -163,7 +225,9 @@ pub(crate) fn threads_do_not_disturb_each_other(subject: &Subject) {
             .map(|text| {
                 scope.spawn(move || {
                     let mut sequence = subject.engine.new_sequence();
-                    text.chunks(3).flat_map(|part| subject.grow(&mut sequence, part)).collect::<Vec<f32>>()
+                    text.chunks(3)
+                        .flat_map(|part| subject.grow(&mut sequence, part))
+                        .collect::<Vec<f32>>()
                 })
             })
             .collect();

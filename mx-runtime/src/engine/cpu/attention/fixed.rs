@@ -9,10 +9,7 @@ use std::ops::Range;
 use super::super::kernels::{LANES, Lane, Simd, Task};
 use super::super::kv::{Fixed, KV_BLOCK, Slab, fixed_scale};
 use super::super::quantize::TINY;
-use super::{
-    AttentionScratch, BLOCKS, LINE, PREFETCH, Plan, SPAN, following, lanes_within, record_len,
-    soften,
-};
+use super::{AttentionScratch, BLOCKS, LINE, PREFETCH, Plan, SPAN, following, record_len, soften};
 
 /// Weights are rounded to this many steps.
 const WEIGHT_MAX: f32 = 32767.0;
@@ -195,12 +192,13 @@ impl<E: Stored> Task for Span<'_, E> {
         for row in 0..rows {
             let own = plan.keys(row, start);
             let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
-            let (peak, sum) = soften(s, plan.params.softcap, weights, &all, &own);
+            let cap = plan.params.softcap;
+            let softened = soften::<S, true>(s, cap, weights, &value_scales, &all, &own);
             let record = &mut records[row * len..(row + 1) * len];
-            (record[hd], record[hd + 1]) = (peak, sum);
+            (record[hd], record[hd + 1]) = (softened.peak, softened.sum);
             let rounded = &mut scratch.weights[row * SPAN..(row + 1) * SPAN];
-            scratch.weight_scales[row] =
-                round_weights(s, weights, &value_scales, &all, &own, rounded);
+            scratch.weight_scales[row] = softened.weight / WEIGHT_MAX;
+            round_weights(s, weights, softened.weight, &all, rounded);
         }
         // Whole vectors of positions: weights beyond the range of a row are zero.
         let first = all.start / LANES;
@@ -219,7 +217,8 @@ impl<E: Stored> Task for Span<'_, E> {
                 2 => values::<S, E, 2>(s, &data, &operands, out),
                 3 => values::<S, E, 3>(s, &data, &operands, out),
                 4 => values::<S, E, 4>(s, &data, &operands, out),
-                _ => values::<S, E, 5>(s, &data, &operands, out),
+                5 => values::<S, E, 5>(s, &data, &operands, out),
+                _ => values::<S, E, 6>(s, &data, &operands, out),
             };
         }
     }
@@ -285,40 +284,26 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     R
 }
 
-/// Multiplies the weights by the scales of the values and rounds them to i16 under one scale,
-/// which is returned. In the vectors of `all`, positions outside of `own` become zero, whatever
-/// scale they hold.
+/// Rounds the weights in the vectors of `all` to i16, the largest to [`WEIGHT_MAX`].
 #[inline(always)]
 fn round_weights<S: Simd>(
     s: S,
-    weights: &mut [f32],
-    value_scales: &[f32; SPAN],
+    weights: &[f32],
+    largest: f32,
     all: &Range<usize>,
-    own: &Range<usize>,
     out: &mut [i16],
-) -> f32 {
+) {
     let lanes = all.start / LANES..all.end.div_ceil(LANES);
-    let (weights, _) = weights.as_chunks_mut::<LANES>();
-    let (scales, _) = value_scales.as_chunks::<LANES>();
+    let (weights, _) = weights.as_chunks::<LANES>();
     let (out, _) = out.as_chunks_mut::<LANES>();
-    // As integers, NaN is the largest magnitude and is not lost.
-    let mut peak = s.splat_i(0);
-    for i in lanes.clone() {
-        let mut product = s.mul(s.load(&weights[i]), s.load(&scales[i]));
-        let (from, to) = lanes_within(i, own);
-        if to - from < LANES {
-            product = s.select(product, from, to, s.splat(0.0));
-        }
-        s.store(product, &mut weights[i]);
-        peak = s.max_i(peak, s.abs_bits(product));
+    let factor = s.splat(if largest > TINY {
+        WEIGHT_MAX / largest
+    } else {
+        0.0
+    });
+    for (weight, out) in weights[lanes.clone()].iter().zip(&mut out[lanes]) {
+        s.store_i16(s.to_i32(s.mul(s.load(weight), factor)), out);
     }
-    let peak = f32::from_bits(s.largest_i(peak) as u32);
-    let factor = if peak > TINY { WEIGHT_MAX / peak } else { 0.0 };
-    let factor = s.splat(factor);
-    for i in lanes {
-        s.store_i16(s.to_i32(s.mul(s.load(&weights[i]), factor)), &mut out[i]);
-    }
-    peak / WEIGHT_MAX
 }
 
 struct Values<'a> {

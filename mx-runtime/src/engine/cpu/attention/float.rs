@@ -145,9 +145,10 @@ impl<E: Stored> Task for Span<'_, E> {
             let own = plan.keys(first, start);
             for row in first..first + plan.group {
                 let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
-                let (peak, sum) = soften(s, plan.params.softcap, weights, &all, &own);
+                let cap = plan.params.softcap;
+                let softened = soften::<S, false>(s, cap, weights, &[0.0; SPAN], &all, &own);
                 let record = &mut records[row * len..(row + 1) * len];
-                (record[hd], record[hd + 1]) = (peak, sum);
+                (record[hd], record[hd + 1]) = (softened.peak, softened.sum);
             }
             // Only the heads of one position go together: they see the same keys, and a key outside
             // of the range must not be multiplied, not even by zero.

@@ -48,6 +48,12 @@
 //! # }
 //! ```
 //!
+//! # Two engines
+//!
+//! [`engine::cpu`] holds the weights packed as they stand in the file and is meant to be fast on a CPU; [`engine::burn`]
+//! computes with f32 tensors on any device, is differentiable, and is the reference. [`model::LoadOptions`] chooses;
+//! by default a model on the device `flex` runs on the CPU engine where its kernels can hold it.
+//!
 //! # Looking inside, and steering
 //!
 //! [`hooks`] names places in the forward pass. There rows can be captured and edited, per row of a batch and per class

@@ -42,7 +42,10 @@ pub enum EngineChoice {
 impl LoadOptions {
     /// Loads onto this device.
     pub fn on(device: DeviceId) -> Self {
-        LoadOptions { device, ..LoadOptions::default() }
+        LoadOptions {
+            device,
+            ..LoadOptions::default()
+        }
     }
 
     fn engine(&self, files: &ModelFiles) -> Result<Arc<dyn Engine>, LoadError> {
@@ -51,7 +54,11 @@ impl LoadOptions {
             EngineChoice::Auto => on_cpu && CpuEngine::supports(files.config()).is_ok(),
             EngineChoice::Burn => false,
             EngineChoice::Cpu if on_cpu => true,
-            EngineChoice::Cpu => return Err(LoadError::CpuDevice { device: self.device }),
+            EngineChoice::Cpu => {
+                return Err(LoadError::CpuDevice {
+                    device: self.device,
+                });
+            }
         };
         Ok(match cpu {
             true => Arc::new(files.cpu_engine(&self.cpu)?),

@@ -40,6 +40,9 @@ impl Scratch {
     }
 }
 
+/// Temperature beyond which nothing changes any more; keeps thresholds finite.
+const HOTTEST: f64 = 1e30;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// The logits, not scanned since they were last changed.
@@ -99,10 +102,18 @@ impl<'a> Row<'a> {
         if self.shape != Shape::Unscanned && mask.is_none() {
             return Ok(());
         }
-        let mut max = self.scan_once(mask);
+        let mut max = match mask {
+            Some(mask) => simd::mask_scan(self.backend, self.logits, mask, &mut self.s.block_max),
+            None => simd::scan(self.backend, self.logits, &mut self.s.block_max),
+        };
         if max.is_nan() || max == f32::INFINITY {
             self.check_each()?;
-            max = self.scan_once(None);
+            for (token, x) in self.logits.iter_mut().enumerate() {
+                if mask.is_some_and(|mask| (mask[token / 32] >> (token % 32)) & 1 == 0) {
+                    *x = f32::NEG_INFINITY;
+                }
+            }
+            max = simd::scan(self.backend, self.logits, &mut self.s.block_max);
         }
         // Only the sum of a sanitised row can still overflow to NaN.
         if max.is_nan() {
@@ -122,13 +133,6 @@ impl<'a> Row<'a> {
         self.shape = Shape::Dense;
         self.forget_sums();
         Ok(())
-    }
-
-    fn scan_once(&mut self, mask: Option<&[u32]>) -> f32 {
-        match mask {
-            Some(mask) => simd::mask_scan(self.backend, self.logits, mask, &mut self.s.block_max),
-            None => simd::scan(self.backend, self.logits, &mut self.s.block_max),
-        }
     }
 
     /// Looks at every logit: NaN becomes −inf when sanitising and is refused otherwise, +inf is refused.
@@ -257,7 +261,7 @@ impl<'a> Row<'a> {
     /// Divides the logits by `t`.
     pub(crate) fn heat(&mut self, t: f64) {
         if t != 1.0 {
-            self.t *= t;
+            self.t = (self.t * t).min(HOTTEST);
             self.forget_sums();
         }
     }

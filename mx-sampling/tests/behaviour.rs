@@ -567,6 +567,54 @@ fn broken_rows_are_typed() {
             );
         }
     }
+    // What is broken is found under a mask, a ban and a forced token too; sanitising gives it up for good.
+    let open = [!(1u32 << 7), u32::MAX];
+    for broken in [f32::NAN, f32::INFINITY] {
+        let mut logits = [0.5f32; 40];
+        logits[7] = broken;
+        for (options, mask) in [
+            (SamplingOptions::default(), Some(&open[..])),
+            (
+                SamplingOptions {
+                    suppress_tokens: Some(vec![7]),
+                    ..Default::default()
+                },
+                None,
+            ),
+            (
+                SamplingOptions {
+                    bad_words: Some(vec![vec![7]]),
+                    ..Default::default()
+                },
+                None,
+            ),
+            (
+                SamplingOptions {
+                    forced_tokens: Some([(0, 3)].into()),
+                    ..Default::default()
+                },
+                None,
+            ),
+        ] {
+            let run = |sanitize: bool| {
+                let options = SamplingOptions {
+                    sanitize: Some(sanitize),
+                    ..options.clone()
+                };
+                Sampler::new(&options, 40, 0, 0)
+                    .unwrap()
+                    .sample(&mut logits.clone(), mask)
+            };
+            assert!(
+                matches!(
+                    run(false),
+                    Err(SamplingError::InvalidLogits { token: 7, .. })
+                ),
+                "{options:?}"
+            );
+            assert_ne!(run(true).unwrap().token, 7, "{options:?}");
+        }
+    }
     let sanitize = SamplingOptions {
         sanitize: Some(true),
         temperature: Some(1.0),

@@ -178,6 +178,9 @@ impl Run {
         }
         let started = Instant::now();
         let first = self.tokens.is_empty();
+        if first && self.session.engine().info().id != self.plan.model.engine().info().id {
+            return Err(EngineError::ForeignSequence { row: 0 }.into());
+        }
         let stepped = match self.tokens.last() {
             None => prefill(
                 &mut self.session,

@@ -205,32 +205,44 @@ pub(crate) fn check_rows(
     config: &ModelConfig,
     engine: &EngineId,
 ) -> Result<(), EngineError> {
-    for (
-        row,
-        Row {
-            sequence, tokens, ..
-        },
-    ) in rows.iter().enumerate()
-    {
-        if sequence.engine != *engine {
-            return Err(EngineError::ForeignSequence { row });
-        }
-        if tokens.is_empty() {
-            return Err(EngineError::EmptyRow { row });
-        }
-        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= config.vocab) {
-            return Err(EngineError::TokenOutOfRange {
-                token,
-                vocab: config.vocab,
-            });
-        }
-        if sequence.len() + tokens.len() > config.max_context {
-            return Err(EngineError::ContextFull {
-                used: sequence.len(),
-                wanted: tokens.len(),
-                limit: config.max_context,
-            });
-        }
+    for (index, row) in rows.iter().enumerate() {
+        check_row(index, row, config, engine)?;
+    }
+    Ok(())
+}
+
+fn check_row(
+    row: usize,
+    Row {
+        sequence,
+        tokens,
+        hooks,
+        ..
+    }: &Row<'_>,
+    config: &ModelConfig,
+    engine: &EngineId,
+) -> Result<(), EngineError> {
+    if let Some(hooks) = hooks {
+        hooks.plan.check(config)?;
+    }
+    if sequence.engine != *engine {
+        return Err(EngineError::ForeignSequence { row });
+    }
+    if tokens.is_empty() {
+        return Err(EngineError::EmptyRow { row });
+    }
+    if let Some(&token) = tokens.iter().find(|&&token| token as usize >= config.vocab) {
+        return Err(EngineError::TokenOutOfRange {
+            token,
+            vocab: config.vocab,
+        });
+    }
+    if sequence.len() + tokens.len() > config.max_context {
+        return Err(EngineError::ContextFull {
+            used: sequence.len(),
+            wanted: tokens.len(),
+            limit: config.max_context,
+        });
     }
     Ok(())
 }

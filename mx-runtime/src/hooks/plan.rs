@@ -10,6 +10,8 @@ use crate::config::ModelConfig;
 pub struct HookPlan {
     edits: Vec<Edit>,
     captures: Vec<Capture>,
+    /// Width of the model that the plan was made for.
+    d_model: usize,
 }
 
 /// Hooks that do not fit the model.
@@ -74,7 +76,30 @@ impl HookPlan {
             check_point(capture.point, config)?;
         }
         captures.sort_by_key(|capture| capture.point);
-        Ok(HookPlan { edits, captures })
+        Ok(HookPlan {
+            edits,
+            captures,
+            d_model: config.d_model,
+        })
+    }
+
+    /// Checks a plan against a model that it may not have been made for.
+    ///
+    /// # Errors
+    /// [`HookError`] for a layer or width that does not fit.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), HookError> {
+        let points = self.edits.iter().map(|edit| edit.point);
+        for point in points.chain(self.captures.iter().map(|capture| capture.point)) {
+            check_point(point, config)?;
+            if self.d_model != config.d_model {
+                return Err(HookError::Width {
+                    point,
+                    given: self.d_model,
+                    wanted: config.d_model,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is nothing to do.

@@ -79,7 +79,8 @@ pub fn sequence_bias(
 /// once more than `start` tokens were generated.
 #[must_use]
 pub fn exponential_decay(logit: f32, generated: usize, start: usize, factor: f64) -> f32 {
-    if generated <= start || logit == f32::NEG_INFINITY {
+    // A logit of 0 has nothing to grow from; with an infinite power it would become NaN.
+    if generated <= start || logit == f32::NEG_INFINITY || logit == 0.0 {
         return logit;
     }
     let logit = f64::from(logit);

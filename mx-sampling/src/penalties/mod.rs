@@ -16,15 +16,17 @@ pub(crate) use ngram::NgramIndex;
 /// multiplied. −inf stays −inf.
 #[must_use]
 pub fn repeat_penalised(logit: f32, penalty: f64) -> f32 {
-    if logit == f32::NEG_INFINITY {
+    if !logit.is_finite() {
         return logit;
     }
     let logit = f64::from(logit);
-    (if logit < 0.0 {
+    let changed = if logit < 0.0 {
         logit * penalty
     } else {
         logit / penalty
-    }) as f32
+    };
+    // However large the penalty: it neither removes a token nor makes a logit infinite.
+    changed.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }
 
 /// The frequency and presence penalties of the OpenAI API for a token that occurred `count` times.

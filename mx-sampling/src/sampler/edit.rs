@@ -26,17 +26,18 @@ impl Edit<'_> {
     ) -> Result<(), SamplingError> {
         let history = self.history;
         let generated = history.generated();
+        let sanitize = self.plan.sanitize;
         let logits = &mut *row.logits;
         match op {
             Op::LogitBias(biases) => {
                 biases
                     .iter()
-                    .for_each(|&(token, bias)| change(logits, token, |x| add(x, bias)));
+                    .for_each(|&(token, bias)| shift(logits, token, bias, sanitize));
             }
             Op::SequenceBias(table) | Op::BadWords(table) => {
                 table
                     .matching(&history.tokens)
-                    .for_each(|(token, bias)| change(logits, token, |x| add(x, bias)));
+                    .for_each(|(token, bias)| shift(logits, token, bias, sanitize));
             }
             Op::Repetition(penalty) => {
                 for (token, _) in history.repetition.iter().flat_map(WindowCounts::iter) {
@@ -58,14 +59,14 @@ impl Edit<'_> {
                 }
             }
             Op::Dry(dry) => dry.visit(&history.tokens, self.dry, |token, penalty| {
-                change(logits, token, |x| add(x, -penalty));
+                shift(logits, token, -penalty, sanitize);
             }),
             Op::NoRepeatNgram => {
                 let banned = history
                     .ngram
                     .iter()
                     .flat_map(|ngram| ngram.banned(&history.tokens));
-                banned.for_each(|token| ban(logits, token));
+                banned.for_each(|token| shift(logits, token, f64::NEG_INFINITY, sanitize));
             }
             Op::ExponentialDecay { start, factor } => {
                 for &token in &self.plan.eos {
@@ -87,9 +88,13 @@ impl Edit<'_> {
                 }
             }
             Op::Suppress { always, first } => {
-                always.iter().for_each(|&token| ban(logits, token));
+                always
+                    .iter()
+                    .for_each(|&token| shift(logits, token, f64::NEG_INFINITY, sanitize));
                 if generated == 0 {
-                    first.iter().for_each(|&token| ban(logits, token));
+                    first
+                        .iter()
+                        .for_each(|&token| shift(logits, token, f64::NEG_INFINITY, sanitize));
                 }
             }
             Op::MinNewTokens(least) => {
@@ -98,7 +103,7 @@ impl Edit<'_> {
                     .eos
                     .iter()
                     .filter(|_| early)
-                    .for_each(|&token| ban(logits, token));
+                    .for_each(|&token| shift(logits, token, f64::NEG_INFINITY, sanitize));
             }
             Op::Forced { at, eos_at } => self.force(at, *eos_at, logits)?,
             _ => {}
@@ -140,31 +145,30 @@ impl Edit<'_> {
             };
             return Err(SamplingError::ForcedTokenForbidden { token, by });
         }
-        for (token, logit) in logits.iter_mut().enumerate() {
-            if !forced.contains(&(token as u32)) {
-                *logit = f32::NEG_INFINITY;
-            }
+        for token in (0..logits.len() as u32).filter(|token| !forced.contains(token)) {
+            shift(logits, token, f64::NEG_INFINITY, self.plan.sanitize);
         }
         Ok(())
     }
 }
 
-/// Changes one logit. Ids beyond the vocabulary, which a history may hold, are passed over; NaN stays.
+/// Changes one logit. Ids beyond the vocabulary, which a history may hold, are passed over.
 fn change(logits: &mut [f32], token: u32, edit: impl FnOnce(f32) -> f32) {
     if let Some(logit) = logits.get_mut(token as usize) {
         *logit = edit(*logit);
     }
 }
 
-/// Removes a token; a NaN stays to be found.
-fn ban(logits: &mut [f32], token: u32) {
-    change(logits, token, |x| add(x, f64::NEG_INFINITY));
-}
-
-/// `x + bias`, bounded so that a bias cannot make a finite logit infinite.
-fn add(x: f32, bias: f64) -> f32 {
-    if x == f32::NEG_INFINITY || x.is_nan() {
-        return x;
-    }
-    (f64::from(x) + bias).min(f64::from(f32::MAX)) as f32
+/// Adds a bias, −inf to remove the token. The sum of finite numbers stays finite above. NaN and +inf stay, to
+/// be found by the scan, unless they are taken for good (`sanitize`): then a removal removes them too.
+fn shift(logits: &mut [f32], token: u32, bias: f64, sanitize: bool) {
+    change(logits, token, |x| {
+        if x.is_finite() {
+            (f64::from(x) + bias).min(f64::from(f32::MAX)) as f32
+        } else if sanitize && bias == f64::NEG_INFINITY {
+            f32::NEG_INFINITY
+        } else {
+            x
+        }
+    });
 }

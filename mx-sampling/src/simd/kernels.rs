@@ -109,22 +109,34 @@ pub(super) fn scan<V: Lanes>(row: &[f32], block_max: &mut [f32]) -> f32 {
 
 #[inline(always)]
 pub(super) fn mask_scan<V: Lanes>(row: &mut [f32], mask: &[u32], block_max: &mut [f32]) -> f32 {
-    let mut sums = [V::splat(0.0); VECTORS];
     let mut max = f32::NEG_INFINITY;
     let (blocks, rest) = row.as_chunks_mut::<BLOCK>();
     let mut tail = padded(rest);
     let tail_block = (!rest.is_empty()).then_some(&mut tail);
+    let words = mask.chunks(2);
     for ((block, words), out) in blocks
         .iter_mut()
         .chain(tail_block)
-        .zip(mask.chunks(2))
+        .zip(words)
         .zip(block_max.iter_mut())
     {
         let bits = u64::from(words[0]) | (u64::from(words.get(1).copied().unwrap_or(0)) << 32);
+        let x: [V; VECTORS] = [
+            vector(block, 0),
+            vector(block, 1),
+            vector(block, 2),
+            vector(block, 3),
+        ];
+        // NaN and +inf are not at most the largest number. They stay in the row, to be found there.
+        let most = V::splat(f32::MAX);
+        if x.iter()
+            .fold(u16::MAX, |valid, x| valid & most.at_least(*x))
+            != u16::MAX
+        {
+            return f32::NAN;
+        }
         let mut top = V::splat(f32::NEG_INFINITY);
-        for (g, sum) in sums.iter_mut().enumerate() {
-            let x: V = vector(block, g);
-            *sum = sum.add(x);
+        for (g, x) in x.iter().enumerate() {
             let kept = x.keep_or_out((bits >> (g * LANES)) as u16);
             if bits != u64::MAX {
                 kept.store(&mut block.as_chunks_mut::<LANES>().0[g]);
@@ -136,8 +148,7 @@ pub(super) fn mask_scan<V: Lanes>(row: &mut [f32], mask: &[u32], block_max: &mut
     }
     let len = rest.len();
     rest.copy_from_slice(&tail[..len]);
-    let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum();
-    if sum.is_nan() { f32::NAN } else { max }
+    max
 }
 
 /// Sums of one block; the weights go to `store` when there is one.

@@ -122,7 +122,8 @@ compiled! {
     scan(row: &[f32], block_max: &mut [f32]) -> f32
 }
 compiled! {
-    /// Like [`scan`], after setting every token to −inf whose bit in `mask` is 0.
+    /// Like [`scan`], after setting every token to −inf whose bit in `mask` is 0. Stops with NaN before the block
+    /// in which any logit, allowed or not, is NaN or +inf.
     mask_scan(row: &mut [f32], mask: &[u32], block_max: &mut [f32]) -> f32
 }
 compiled! {

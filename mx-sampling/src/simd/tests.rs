@@ -112,6 +112,30 @@ fn masked_scans_agree_and_remove() {
 }
 
 #[test]
+fn masked_scans_stop_at_what_is_broken() {
+    for row in rows() {
+        for (at, broken) in [
+            (0, f32::NAN),
+            (row.len() - 1, f32::INFINITY),
+            (row.len() / 2, f32::NAN),
+        ] {
+            let mut broken_row = row.clone();
+            broken_row[at] = broken;
+            for mask in [0, u32::MAX] {
+                let mask = vec![mask; row.len().div_ceil(32)];
+                let stopped = agree("broken", |backend| {
+                    let mut work = broken_row.clone();
+                    let max =
+                        mask_scan(backend, &mut work, &mask, &mut vec![0.0; block_count(&row)]);
+                    max.is_nan() && (work[at].is_nan() || work[at] == f32::INFINITY)
+                });
+                assert!(stopped, "{at} of {}", row.len());
+            }
+        }
+    }
+}
+
+#[test]
 fn exponential_sums_agree_to_the_bit_and_with_double_precision() {
     for row in rows() {
         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);

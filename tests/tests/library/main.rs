@@ -35,11 +35,6 @@ fn tiny() -> Arc<Model> {
     Arc::clone(MODEL.get_or_init(|| load(&data::gguf("llama_gqa_tied"))))
 }
 
-/// Whether a generation ended by itself or by its budget.
-fn finish_reason_is_natural(reason: mx::FinishReason) -> bool {
-    matches!(reason, mx::FinishReason::Stop | mx::FinishReason::Length)
-}
-
 /// A client of a scripted model.
 fn scripted(script: &Script) -> mx::Client {
     let folder = tempfile::tempdir().unwrap();

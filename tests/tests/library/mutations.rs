@@ -5,6 +5,7 @@ use mx_runtime::engine::{Row, StepOutput, Want};
 use mx_runtime::model::{LoadOptions, Model};
 use mx_tests::data;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -81,8 +82,28 @@ fn config(model: &str, dialect: &str) -> Value {
 const MODELS: [&str; 3] = ["llama_gqa_tied", "llama3_rope_untied", "mistral_swa"];
 const DIALECTS: [&str; 2] = ["config.json", "config_v5.json"];
 
+/// The same cases in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` ask for others and for more.
+pub(crate) fn cases() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let given = |name: &str| std::env::var_os(name).is_some();
+    ProptestConfig {
+        cases: if given("PROPTEST_CASES") {
+            default.cases
+        } else {
+            200
+        },
+        rng_seed: if given("PROPTEST_RNG_SEED") {
+            default.rng_seed
+        } else {
+            RngSeed::Fixed(20)
+        },
+        failure_persistence: None,
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases())]
 
     #[test]
     fn a_config_with_wrong_values_never_panics(

@@ -137,6 +137,8 @@ fn prompts() -> impl Strategy<Value = Prompt> {
 }
 
 proptest! {
+    #![proptest_config(crate::mutations::cases())]
+
     #[test]
     fn json_and_back_is_the_same_request(
         prompt in prompts(),

@@ -34,10 +34,7 @@ pub const SPAN: usize = 256;
 
 const BLOCKS: usize = SPAN / KV_BLOCK;
 
-/// Bytes that a few rows ask for ahead of what they read.
-const PREFETCH: usize = 2048;
-
-/// Steps in which the data after the end of a block is asked for.
+/// Bytes of a cache line: the step in which memory is asked for ahead.
 const LINE: usize = 64;
 
 /// What stays the same for all attention of a layer.
@@ -225,25 +222,28 @@ impl Kernels {
             }
             return;
         }
-        let slabs = &plan.slabs(span, &keys);
+        let slabs = &plan.slabs(span, plan.tile.kv_head);
+        let next = &plan.next_slabs(span);
         match plan.cache.shape().format {
             KvFormat::F32 => {
                 self.run(float::Span::<f32>::new(
-                    plan, scratch, start, slabs, records,
+                    plan, scratch, start, slabs, next, records,
                 ));
             }
             KvFormat::F16 => {
                 self.run(float::Span::<u16>::new(
-                    plan, scratch, start, slabs, records,
+                    plan, scratch, start, slabs, next, records,
                 ));
             }
             KvFormat::Fixed16 => {
                 self.run(fixed::Span::<i16>::new(
-                    plan, scratch, start, slabs, records,
+                    plan, scratch, start, slabs, next, records,
                 ));
             }
             KvFormat::Fixed8 => {
-                self.run(fixed::Span::<i8>::new(plan, scratch, start, slabs, records));
+                self.run(fixed::Span::<i8>::new(
+                    plan, scratch, start, slabs, next, records,
+                ));
             }
         }
     }
@@ -332,36 +332,36 @@ impl<'a> Plan<'a> {
         self.keys(0, start).start..self.keys(last, start).end
     }
 
-    /// The blocks of a span that hold `keys`.
-    fn slabs(&self, span: usize, keys: &Range<usize>) -> [Option<Slab<'a>>; BLOCKS] {
+    /// The blocks of a span that hold keys of the tile, for any kv head.
+    fn slabs(&self, span: usize, kv_head: usize) -> Slabs<'a> {
+        let keys = self.all_keys(span.saturating_mul(SPAN));
         let mut slabs = [None; BLOCKS];
         for (block, slab) in slabs.iter_mut().enumerate() {
             if block * KV_BLOCK < keys.end && (block + 1) * KV_BLOCK > keys.start {
-                let (layer, head) = (self.tile.layer, self.tile.kv_head);
-                *slab = self.cache.slab(layer, head, span * BLOCKS + block);
+                *slab = self
+                    .cache
+                    .slab(self.tile.layer, kv_head, span * BLOCKS + block);
             }
         }
         slabs
     }
+
+    /// What will probably be read after a span: the next one, or the first one of the next head.
+    fn next_slabs(&self, span: usize) -> Slabs<'a> {
+        let first = self.tile.first_position;
+        let spans = spans(first..first + self.positions, self.params.window);
+        if span + 1 < spans.end {
+            self.slabs(span + 1, self.tile.kv_head)
+        } else if self.tile.kv_head + 1 < self.cache.shape().kv_heads {
+            self.slabs(spans.start, self.tile.kv_head + 1)
+        } else {
+            [None; BLOCKS]
+        }
+    }
 }
 
-/// The data that is read after a block, to be asked for while the block is worked on: the next
-/// block's keys, the first values after the last keys, nothing after the last values.
-#[inline(always)]
-fn following<'a, E>(data: &[&'a [E]; BLOCKS], block: usize, values: bool, half: usize) -> &'a [E] {
-    let (keys, first_values) = data[block + 1..]
-        .iter()
-        .find(|next| !next.is_empty())
-        .map_or((&[][..], &[][..]), |next| next.split_at(half));
-    if values {
-        return first_values;
-    }
-    if !keys.is_empty() {
-        return keys;
-    }
-    let first = data.iter().find(|first| !first.is_empty());
-    first.map_or(&[], |first| &first[half..])
-}
+/// The slabs of a span, one a block; `None` where no key is needed.
+type Slabs<'a> = [Option<Slab<'a>>; BLOCKS];
 
 /// What [`soften`] found out about a row.
 struct Softened {

@@ -31,7 +31,12 @@ pub struct CpuOptions {
 
 impl Default for CpuOptions {
     fn default() -> Self {
-        CpuOptions { threads: None, exact: false, kv: KvFormat::F16, quantize: None }
+        CpuOptions {
+            threads: None,
+            exact: false,
+            kv: KvFormat::F16,
+            quantize: None,
+        }
     }
 }
 
@@ -99,7 +104,11 @@ impl CpuEngine {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let mut pool = ThreadPool::new(options.threads.unwrap_or(processors))?;
         let weights = Weights::load(config, checkpoint, options.quantize, &mut pool)?;
-        let format = if options.exact { KvFormat::F32 } else { options.kv };
+        let format = if options.exact {
+            KvFormat::F32
+        } else {
+            options.kv
+        };
         let kv = KvCache::new(KvShape {
             layers: config.layers,
             kv_heads: config.kv_heads,
@@ -134,7 +143,10 @@ impl CpuEngine {
     }
 
     fn device_error(&self, error: &CpuError) -> EngineError {
-        EngineError::Device { device: self.info.device.clone(), reason: error.to_string() }
+        EngineError::Device {
+            device: self.info.device.clone(),
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -177,9 +189,18 @@ impl Engine for CpuEngine {
                 .and_then(|kv| kv.as_any_mut().downcast_mut::<CpuKv>())
                 .ok_or(EngineError::ForeignSequence { row: index })?;
             let hooks = row.hooks.filter(|hooks| !hooks.plan.is_empty());
-            batch.push(BatchRow { kv: &mut kv.0, first, count, position, hooks });
+            batch.push(BatchRow {
+                kv: &mut kv.0,
+                first,
+                count,
+                position,
+                hooks,
+            });
         }
-        let mut work = self.work.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut work = self
+            .work
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let forward = Forward {
             config: &self.config,
             weights: &self.weights,

@@ -12,13 +12,17 @@
 //! formats feed pairs to integer dot products. A fixed-point row has one f32 scale for its key
 //! and one for its value.
 
+mod pieces;
+
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use half::f16;
 
-use super::buffer::Aligned;
 use super::error::CpuError;
 use super::kernels::LANES;
+use pieces::{Piece, PieceSource};
 
 /// Positions of a block.
 pub const KV_BLOCK: usize = 64;
@@ -57,17 +61,29 @@ pub struct KvShape {
 impl KvShape {
     /// Bytes that one position takes.
     pub fn bytes_per_position(&self) -> usize {
-        let (value, scale) = match self.format {
-            KvFormat::F32 => (4, 0),
-            KvFormat::F16 => (2, 0),
-            KvFormat::Fixed16 => (2, 4),
-            KvFormat::Fixed8 => (1, 4),
+        let scale = match self.format {
+            KvFormat::F32 | KvFormat::F16 => 0,
+            KvFormat::Fixed16 | KvFormat::Fixed8 => size_of::<f32>(),
         };
-        2 * self.layers * self.kv_heads * (self.head_dim * value + scale)
+        2 * self.layers * self.kv_heads * (self.head_dim * self.value_bytes() + scale)
     }
 
-    fn slabs(&self) -> usize {
-        self.layers * self.kv_heads
+    fn value_bytes(&self) -> usize {
+        match self.format {
+            KvFormat::F32 => 4,
+            KvFormat::F16 | KvFormat::Fixed16 => 2,
+            KvFormat::Fixed8 => 1,
+        }
+    }
+
+    /// Bytes of the keys and values of a block: whole cache lines.
+    fn values_bytes(&self) -> usize {
+        2 * self.layers * self.kv_heads * self.half_slab() * self.value_bytes()
+    }
+
+    /// Bytes of the scales of a block.
+    fn scales_bytes(&self) -> usize {
+        KV_BLOCK * self.bytes_per_position() - self.values_bytes()
     }
 
     fn half_slab(&self) -> usize {
@@ -81,6 +97,8 @@ pub struct KvCache {
     shape: KvShape,
     blocks: Vec<Arc<Block>>,
     len: usize,
+    /// Memory of the blocks; forks share it.
+    source: PieceSource,
 }
 
 impl KvCache {
@@ -120,6 +138,7 @@ impl KvCache {
             shape,
             blocks: Vec::new(),
             len: 0,
+            source: PieceSource::new(KV_BLOCK * shape.bytes_per_position()),
         })
     }
 
@@ -163,11 +182,11 @@ impl KvCache {
             && let Some(last) = self.blocks.get_mut(self.len / KV_BLOCK)
             && Arc::get_mut(last).is_none()
         {
-            *last = Arc::new(last.copy(&self.shape, used));
+            *last = Arc::new(last.copy(&self.shape, &self.source, used));
         }
         let wanted = self.len.saturating_add(count).div_ceil(KV_BLOCK);
         while self.blocks.len() < wanted {
-            self.blocks.push(Arc::new(Block::new(&self.shape)));
+            self.blocks.push(Arc::new(Block(self.source.take())));
         }
     }
 
@@ -357,76 +376,42 @@ enum SlabMut<'a> {
     Fixed8(&'a mut [i8], &'a mut [f32]),
 }
 
+/// The memory of a block: the slabs of all layers and heads, then, in the fixed-point formats,
+/// the scales in the same order.
 #[derive(Debug)]
-enum Block {
-    F32(Aligned<f32>),
-    F16(Aligned<u16>),
-    Fixed16(Aligned<i16>, Aligned<f32>),
-    Fixed8(Aligned<i8>, Aligned<f32>),
-}
+struct Block(Piece);
 
 impl Block {
-    fn new(shape: &KvShape) -> Self {
-        let values = 2 * shape.slabs() * shape.half_slab();
-        let scales = 2 * shape.slabs() * KV_BLOCK;
-        match shape.format {
-            KvFormat::F32 => Self::F32(Aligned::new(values)),
-            KvFormat::F16 => Self::F16(Aligned::new(values)),
-            KvFormat::Fixed16 => Self::Fixed16(Aligned::new(values), Aligned::new(scales)),
-            KvFormat::Fixed8 => Self::Fixed8(Aligned::new(values), Aligned::new(scales)),
-        }
-    }
-
     /// A copy of the first `used` positions.
-    fn copy(&self, shape: &KvShape, used: usize) -> Self {
-        let mut copy = Self::new(shape);
-        let half = shape.half_slab();
-        // The keys of all positions are interleaved.
-        let keys = half;
-        let values = used.div_ceil(2) * 2 * shape.head_dim;
-        fn halves<E: Copy + Default>(
-            from: &Aligned<E>,
-            to: &mut Aligned<E>,
-            half: usize,
-            used: [usize; 2],
-        ) {
-            let from = from.as_slice().chunks_exact(half);
-            let to = to.as_mut_slice().chunks_exact_mut(half);
-            for (index, (from, to)) in from.zip(to).enumerate() {
-                let n = used[index % 2];
-                to[..n].copy_from_slice(&from[..n]);
-            }
-        }
-        let used = [keys, values];
-        match (self, &mut copy) {
-            (Self::F32(a), Self::F32(b)) => halves(a, b, half, used),
-            (Self::F16(a), Self::F16(b)) => halves(a, b, half, used),
-            (Self::Fixed16(a, s), Self::Fixed16(b, t)) => {
-                halves(a, b, half, used);
-                t.clone_from(s);
-            }
-            (Self::Fixed8(a, s), Self::Fixed8(b, t)) => {
-                halves(a, b, half, used);
-                t.clone_from(s);
-            }
-            // `new` of the same shape gives the same format.
-            _ => {}
+    fn copy(&self, shape: &KvShape, source: &PieceSource, used: usize) -> Self {
+        let mut copy = Self(source.take());
+        let (values, scales) = self.0.as_slice().split_at(shape.values_bytes());
+        let (to_values, to_scales) = copy.0.as_mut_slice().split_at_mut(shape.values_bytes());
+        to_scales.copy_from_slice(scales);
+        let half = shape.half_slab() * shape.value_bytes();
+        // The keys of all positions are interleaved, values come in pairs of positions.
+        let used = [half, used.div_ceil(2) * 2 * (half / KV_BLOCK)];
+        let halves = values.chunks_exact(half);
+        for (index, (from, to)) in halves.zip(to_values.chunks_exact_mut(half)).enumerate() {
+            let n = used[index % 2];
+            to[..n].copy_from_slice(&from[..n]);
         }
         copy
     }
 
     fn slab(&self, shape: &KvShape, index: usize) -> Option<Slab<'_>> {
-        let values = index * 2 * shape.half_slab()..(index + 1) * 2 * shape.half_slab();
-        let scales = index * 2 * KV_BLOCK..(index + 1) * 2 * KV_BLOCK;
-        Some(match self {
-            Self::F32(data) => Slab::F32(data.as_slice().get(values)?),
-            Self::F16(data) => Slab::F16(data.as_slice().get(values)?),
-            Self::Fixed16(data, s) => {
-                Slab::Fixed16(data.as_slice().get(values)?, s.as_slice().get(scales)?)
-            }
-            Self::Fixed8(data, s) => {
-                Slab::Fixed8(data.as_slice().get(values)?, s.as_slice().get(scales)?)
-            }
+        let (values, scales) = self.0.as_slice().split_at(shape.values_bytes());
+        let size = 2 * shape.half_slab() * shape.value_bytes();
+        let values = values.get(index * size..(index + 1) * size)?;
+        let scales = || {
+            let scales: &[f32] = cast_slice(scales.get(..shape.scales_bytes())?);
+            scales.get(index * 2 * KV_BLOCK..(index + 1) * 2 * KV_BLOCK)
+        };
+        Some(match shape.format {
+            KvFormat::F32 => Slab::F32(cast_slice(values)),
+            KvFormat::F16 => Slab::F16(cast_slice(values)),
+            KvFormat::Fixed16 => Slab::Fixed16(cast_slice(values), scales()?),
+            KvFormat::Fixed8 => Slab::Fixed8(cast_slice(values), scales()?),
         })
     }
 
@@ -434,52 +419,22 @@ impl Block {
     fn slabs_mut<'a>(
         &'a mut self,
         shape: &KvShape,
-        slabs: std::ops::Range<usize>,
+        slabs: Range<usize>,
         writers: &mut [HeadWriter<'a>],
     ) {
-        let size = 2 * shape.half_slab();
-        let values = slabs.start * size..slabs.end * size;
-        let scales = slabs.start * 2 * KV_BLOCK..slabs.end * 2 * KV_BLOCK;
-        fn cut<E>(
-            data: &mut [E],
-            range: std::ops::Range<usize>,
-            size: usize,
-        ) -> impl Iterator<Item = &mut [E]> {
-            data.get_mut(range)
-                .unwrap_or_default()
-                .chunks_exact_mut(size)
-        }
-        match self {
-            Self::F32(data) => {
-                for (writer, data) in writers
-                    .iter_mut()
-                    .zip(cut(data.as_mut_slice(), values, size))
-                {
-                    writer.slabs.push(SlabMut::F32(data));
-                }
-            }
-            Self::F16(data) => {
-                for (writer, data) in writers
-                    .iter_mut()
-                    .zip(cut(data.as_mut_slice(), values, size))
-                {
-                    writer.slabs.push(SlabMut::F16(data));
-                }
-            }
-            Self::Fixed16(data, s) => {
-                let s = cut(s.as_mut_slice(), scales, 2 * KV_BLOCK);
-                let data = cut(data.as_mut_slice(), values, size);
-                for ((writer, data), s) in writers.iter_mut().zip(data).zip(s) {
-                    writer.slabs.push(SlabMut::Fixed16(data, s));
-                }
-            }
-            Self::Fixed8(data, s) => {
-                let s = cut(s.as_mut_slice(), scales, 2 * KV_BLOCK);
-                let data = cut(data.as_mut_slice(), values, size);
-                for ((writer, data), s) in writers.iter_mut().zip(data).zip(s) {
-                    writer.slabs.push(SlabMut::Fixed8(data, s));
-                }
-            }
+        let size = 2 * shape.half_slab() * shape.value_bytes();
+        let (values, scales) = self.0.as_mut_slice().split_at_mut(shape.values_bytes());
+        let scales: &mut [f32] = cast_slice_mut(&mut scales[..shape.scales_bytes()]);
+        let values = values.chunks_exact_mut(size).skip(slabs.start);
+        let mut scales = scales.chunks_exact_mut(2 * KV_BLOCK).skip(slabs.start);
+        for (writer, values) in writers.iter_mut().zip(values.take(slabs.len())) {
+            let mut scales = || scales.next().unwrap_or_default();
+            writer.slabs.push(match shape.format {
+                KvFormat::F32 => SlabMut::F32(cast_slice_mut(values)),
+                KvFormat::F16 => SlabMut::F16(cast_slice_mut(values)),
+                KvFormat::Fixed16 => SlabMut::Fixed16(cast_slice_mut(values), scales()),
+                KvFormat::Fixed8 => SlabMut::Fixed8(cast_slice_mut(values), scales()),
+            });
         }
     }
 }

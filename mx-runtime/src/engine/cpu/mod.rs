@@ -31,4 +31,6 @@ mod weights;
 pub use engine::{CpuEngine, CpuOptions};
 pub use error::CpuError;
 pub use kernels::{Isa, Kernels};
+pub use kv::KvFormat;
+pub use pack::Format;
 pub use weights::PackError;

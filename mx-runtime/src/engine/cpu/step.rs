@@ -65,7 +65,10 @@ struct Activations {
 
 impl Activations {
     fn new() -> Result<Self, CpuError> {
-        Ok(Activations { float: Vec::new(), fixed: QuantizedRows::new(0, 1)? })
+        Ok(Activations {
+            float: Vec::new(),
+            fixed: QuantizedRows::new(0, 1)?,
+        })
     }
 
     fn reshape(&mut self, rows: usize, cols: usize, fixed: bool) -> Result<(), CpuError> {
@@ -100,12 +103,19 @@ struct Failure(Mutex<Option<CpuError>>);
 impl Failure {
     fn note(&self, result: Result<(), CpuError>) {
         if let Err(error) = result {
-            self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(error);
+            self.0
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .get_or_insert(error);
         }
     }
 
     fn into_result(self) -> Result<(), CpuError> {
-        match self.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        match self
+            .0
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -114,7 +124,9 @@ impl Failure {
 
 impl Workspace {
     pub(super) fn new(pool: ThreadPool) -> Result<Self, CpuError> {
-        let scratch = (0..pool.threads()).map(|_| AttentionScratch::default()).collect();
+        let scratch = (0..pool.threads())
+            .map(|_| AttentionScratch::default())
+            .collect();
         Ok(Workspace {
             pool,
             scratch,
@@ -157,7 +169,8 @@ impl Forward<'_> {
         let fixed = !self.exact;
         work.x.resize(n * config.d_model, 0.0);
         work.delta.resize(n * config.d_model, 0.0);
-        work.qkv.resize(n * (config.q_width() + 2 * config.kv_width()), 0.0);
+        work.qkv
+            .resize(n * (config.q_width() + 2 * config.kv_width()), 0.0);
         work.up.resize(n * config.d_ff, 0.0);
         work.normed.reshape(n, config.d_model, fixed)?;
         work.mixed.reshape(n, config.q_width(), fixed)?;
@@ -177,7 +190,21 @@ impl Forward<'_> {
             row.kv.reserve(row.count);
         }
 
-        let Workspace { pool, scratch, x, delta, normed, qkv, mixed, gated, up, records, cos, sin, captures } = work;
+        let Workspace {
+            pool,
+            scratch,
+            x,
+            delta,
+            normed,
+            qkv,
+            mixed,
+            gated,
+            up,
+            records,
+            cos,
+            sin,
+            captures,
+        } = work;
         let mut step = Step {
             forward: self,
             scratch,
@@ -233,7 +260,13 @@ impl Step<'_> {
         rows: &mut [BatchRow<'_>],
     ) {
         let d_model = self.forward.config.d_model;
-        hook(HookPoint::ResidPre(index), self.x, d_model, rows, self.captures);
+        hook(
+            HookPoint::ResidPre(index),
+            self.x,
+            d_model,
+            rows,
+            self.captures,
+        );
         self.norm(region, &layer.attn_norm);
         self.project_qkv(region, layer);
         self.rotate_and_store(region, index, layer, rows);
@@ -241,34 +274,101 @@ impl Step<'_> {
         if rows.iter().all(|row| row.count == 1) {
             self.attend_single_tokens(region, index, span, rows);
         } else {
-            rows.iter().for_each(|row| self.attend_prompt(region, index, span, row));
+            rows.iter()
+                .for_each(|row| self.attend_prompt(region, index, span, row));
         }
         let point = HookPoint::AttnOut(index);
         let (mixed, exact) = (&mut *self.mixed, self.forward.exact);
         quantize(region, self.forward.kernels, mixed, exact);
-        let inputs = Inputs { float: &mixed.float, fixed: &mixed.fixed, exact };
-        let sum = Sum { matrix: &layer.wo, bias: &layer.bo, inputs };
-        sum.run(region, self.forward.kernels, self.x, self.delta, d_model, (point, rows, self.captures), &self.failure);
-        hook(HookPoint::ResidMid(index), self.x, d_model, rows, self.captures);
+        let inputs = Inputs {
+            float: &mixed.float,
+            fixed: &mixed.fixed,
+            exact,
+        };
+        let sum = Sum {
+            matrix: &layer.wo,
+            bias: &layer.bo,
+            inputs,
+        };
+        sum.run(
+            region,
+            self.forward.kernels,
+            self.x,
+            self.delta,
+            d_model,
+            (point, rows, self.captures),
+            &self.failure,
+        );
+        hook(
+            HookPoint::ResidMid(index),
+            self.x,
+            d_model,
+            rows,
+            self.captures,
+        );
 
         self.norm(region, &layer.mlp_norm);
         self.gate_and_up(region, layer);
         let point = HookPoint::MlpOut(index);
-        let inputs = Inputs { float: &self.gated.float, fixed: &self.gated.fixed, exact };
-        let sum = Sum { matrix: &layer.down, bias: &layer.down_bias, inputs };
-        sum.run(region, self.forward.kernels, self.x, self.delta, d_model, (point, rows, self.captures), &self.failure);
-        hook(HookPoint::ResidPost(index), self.x, d_model, rows, self.captures);
+        let inputs = Inputs {
+            float: &self.gated.float,
+            fixed: &self.gated.fixed,
+            exact,
+        };
+        let sum = Sum {
+            matrix: &layer.down,
+            bias: &layer.down_bias,
+            inputs,
+        };
+        sum.run(
+            region,
+            self.forward.kernels,
+            self.x,
+            self.delta,
+            d_model,
+            (point, rows, self.captures),
+            &self.failure,
+        );
+        hook(
+            HookPoint::ResidPost(index),
+            self.x,
+            d_model,
+            rows,
+            self.captures,
+        );
     }
 
     /// `normed = rmsnorm(x) · weight`, in f32 and in 8 bits.
     fn norm(&mut self, region: &mut Region<'_>, weight: &[f32]) {
-        let Forward { config, kernels, exact, .. } = *self.forward;
-        norm_rows(region, kernels, self.x, weight, config.norm_eps, self.normed, exact);
+        let Forward {
+            config,
+            kernels,
+            exact,
+            ..
+        } = *self.forward;
+        norm_rows(
+            region,
+            kernels,
+            self.x,
+            weight,
+            config.norm_eps,
+            self.normed,
+            exact,
+        );
     }
 
     fn project_qkv(&mut self, region: &mut Region<'_>, layer: &Layer) {
-        let Forward { config, kernels, exact, .. } = *self.forward;
-        let inputs = Inputs { float: &self.normed.float, fixed: &self.normed.fixed, exact };
+        let Forward {
+            config,
+            kernels,
+            exact,
+            ..
+        } = *self.forward;
+        let inputs = Inputs {
+            float: &self.normed.float,
+            fixed: &self.normed.fixed,
+            exact,
+        };
         let width = config.q_width() + 2 * config.kv_width();
         let failure = &self.failure;
         // All widths are multiples of 16, so panels of the three matrices follow each other without a gap.
@@ -296,7 +396,9 @@ impl Step<'_> {
         layer: &Layer,
         rows: &mut [BatchRow<'_>],
     ) {
-        let Forward { config, kernels, .. } = *self.forward;
+        let Forward {
+            config, kernels, ..
+        } = *self.forward;
         let (q, kv, head_dim) = (config.q_width(), config.kv_width(), config.head_dim);
         let (width, half) = (q + 2 * kv, self.forward.inverse_frequencies.len());
         let (cos, sin) = (&*self.cos, &*self.sin);
@@ -349,7 +451,9 @@ impl Step<'_> {
         rows: &[BatchRow<'_>],
     ) {
         let params = self.attention(span);
-        let Forward { config, kernels, .. } = *self.forward;
+        let Forward {
+            config, kernels, ..
+        } = *self.forward;
         let (q, head_dim) = (config.q_width(), config.head_dim);
         let (width, group) = (q + 2 * config.kv_width(), config.heads / config.kv_heads);
         let stride = group * record_len(head_dim);
@@ -362,14 +466,22 @@ impl Step<'_> {
         }
         self.records.resize(units.len() * stride, 0.0);
         let (qkv, failure) = (&*self.qkv, &self.failure);
-        let work = |scratch: &mut AttentionScratch, range: std::ops::Range<usize>, part: &mut [f32]| {
-            for (&(index, kv_head, span), out) in units[range].iter().zip(part.chunks_exact_mut(stride)) {
-                let row = &rows[index];
-                let queries = &qkv[row.first * width..row.first * width + q];
-                let tile = QueryTile { queries, first_position: row.position, layer, kv_head };
-                failure.note(kernels.attend_span(&params, row.kv, tile, span, scratch, out));
-            }
-        };
+        let work =
+            |scratch: &mut AttentionScratch, range: std::ops::Range<usize>, part: &mut [f32]| {
+                for (&(index, kv_head, span), out) in
+                    units[range].iter().zip(part.chunks_exact_mut(stride))
+                {
+                    let row = &rows[index];
+                    let queries = &qkv[row.first * width..row.first * width + q];
+                    let tile = QueryTile {
+                        queries,
+                        first_position: row.position,
+                        layer,
+                        kv_head,
+                    };
+                    failure.note(kernels.attend_span(&params, row.kv, tile, span, scratch, out));
+                }
+            };
         region.stage_with(self.scratch, Rows::new(self.records, stride), work);
         let mut first = 0;
         while let Some(&(index, kv_head, _)) = units.get(first) {
@@ -395,7 +507,9 @@ impl Step<'_> {
         row: &BatchRow<'_>,
     ) {
         let params = self.attention(span);
-        let Forward { config, kernels, .. } = *self.forward;
+        let Forward {
+            config, kernels, ..
+        } = *self.forward;
         let (q, head_dim, kv_heads) = (config.q_width(), config.head_dim, config.kv_heads);
         let width = q + 2 * config.kv_width();
         let group_width = config.heads / kv_heads * head_dim;
@@ -410,11 +524,17 @@ impl Step<'_> {
         region.stage_with(self.scratch, grid, |scratch, units, mut tiles| {
             for unit in units {
                 let (tile, kv_head) = (unit / kv_heads, unit % kv_heads);
-                let Some(mut out) = tiles.tile(unit) else { continue };
+                let Some(mut out) = tiles.tile(unit) else {
+                    continue;
+                };
                 let first = tile * QUERY_TILE;
                 let queries = &queries[first * q..(first + out.rows()) * q];
-                let tile =
-                    QueryTile { queries, first_position: row.position + first, layer, kv_head };
+                let tile = QueryTile {
+                    queries,
+                    first_position: row.position + first,
+                    layer,
+                    kv_head,
+                };
                 failure.note(kernels.attend(&params, row.kv, tile, scratch, &mut out));
             }
         });
@@ -422,12 +542,24 @@ impl Step<'_> {
 
     /// `gated = silu(gate(normed)) · up(normed)`, in f32 and in 8 bits, 32 columns at a time.
     fn gate_and_up(&mut self, region: &mut Region<'_>, layer: &Layer) {
-        let Forward { config, kernels, exact, .. } = *self.forward;
+        let Forward {
+            config,
+            kernels,
+            exact,
+            ..
+        } = *self.forward;
         let (ff, n, failure) = (config.d_ff, self.n, &self.failure);
-        let inputs = Inputs { float: &self.normed.float, fixed: &self.normed.fixed, exact };
+        let inputs = Inputs {
+            float: &self.normed.float,
+            fixed: &self.normed.fixed,
+            exact,
+        };
         let gate = Columns::new(&mut self.gated.float, ff, BLOCK);
         let up = Columns::new(self.up, ff, BLOCK);
-        let product = |matrix: &PackedMatrix, bias: &[f32], units: &std::ops::Range<usize>, out: &mut TileMut<'_, f32>| {
+        let product = |matrix: &PackedMatrix,
+                       bias: &[f32],
+                       units: &std::ops::Range<usize>,
+                       out: &mut TileMut<'_, f32>| {
             let per_unit = BLOCK / LANES;
             let panels = units.start * per_unit..(units.end * per_unit).min(matrix.panels());
             failure.note(kernels.matmul(matrix, panels, inputs.of(matrix), out));
@@ -464,35 +596,62 @@ impl Step<'_> {
         lines: &[usize],
         logits: &mut Vec<f32>,
     ) -> Result<(), CpuError> {
-        let Forward { config, kernels, exact, weights, .. } = *self.forward;
+        let Forward {
+            config,
+            kernels,
+            exact,
+            weights,
+            ..
+        } = *self.forward;
         let d_model = config.d_model;
-        let hooked = rows.iter().any(|row| row.hooks.is_some_and(|h| h.plan.touches(HookPoint::Final)));
+        let hooked = rows
+            .iter()
+            .any(|row| row.hooks.is_some_and(|h| h.plan.touches(HookPoint::Final)));
         if hooked {
             self.norm(region, &weights.final_norm);
-            hook(HookPoint::Final, &mut self.normed.float, d_model, rows, self.captures);
+            hook(
+                HookPoint::Final,
+                &mut self.normed.float,
+                d_model,
+                rows,
+                self.captures,
+            );
         }
         if lines.is_empty() {
             return Ok(());
         }
         // The wanted tokens move to the front; they are in ascending order.
-        let source = if hooked { &mut self.normed.float } else { &mut *self.x };
+        let source = if hooked {
+            &mut self.normed.float
+        } else {
+            &mut *self.x
+        };
         for (to, &from) in lines.iter().enumerate() {
             source.copy_within(from * d_model..(from + 1) * d_model, to * d_model);
         }
         source.truncate(lines.len() * d_model);
         if hooked {
-            self.normed.fixed.reshape(if exact { 0 } else { lines.len() }, d_model)?;
+            self.normed
+                .fixed
+                .reshape(if exact { 0 } else { lines.len() }, d_model)?;
             quantize(region, kernels, self.normed, exact);
         } else {
             self.normed.reshape(lines.len(), d_model, !exact)?;
             self.norm(region, &weights.final_norm);
         }
-        let inputs = Inputs { float: &self.normed.float, fixed: &self.normed.fixed, exact };
+        let inputs = Inputs {
+            float: &self.normed.float,
+            fixed: &self.normed.fixed,
+            exact,
+        };
         let (head, failure) = (weights.head(), &self.failure);
         logits.resize(lines.len() * config.vocab, 0.0);
-        region.stage(Columns::new(logits, config.vocab, LANES), |panels, mut out| {
-            failure.note(kernels.matmul(head, panels, inputs.of(head), &mut out));
-        });
+        region.stage(
+            Columns::new(logits, config.vocab, LANES),
+            |panels, mut out| {
+                failure.note(kernels.matmul(head, panels, inputs.of(head), &mut out));
+            },
+        );
         Ok(())
     }
 }
@@ -506,7 +665,10 @@ struct Sum<'a> {
 
 impl Sum<'_> {
     /// `delta = matrix(inputs) + bias`, the hooks of `point` on it, `x += delta`.
-    #[allow(clippy::too_many_arguments, reason = "the parts of a step that the product borrows one by one")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of a step that the product borrows one by one"
+    )]
     fn run(
         &self,
         region: &mut Region<'_>,
@@ -521,16 +683,25 @@ impl Sum<'_> {
             let columns = panels.start * LANES..(panels.end * LANES).min(d_model);
             failure.note(kernels.matmul(self.matrix, panels, self.inputs.of(self.matrix), out));
             if !self.bias.is_empty() {
-                (0..out.rows()).for_each(|row| ops::add(kernels, out.row(row), &self.bias[columns.clone()]));
+                (0..out.rows())
+                    .for_each(|row| ops::add(kernels, out.row(row), &self.bias[columns.clone()]));
             }
         };
-        if rows.iter().any(|row| row.hooks.is_some_and(|hooks| hooks.plan.touches(point))) {
-            region.stage(Columns::new(delta, d_model, LANES), |panels, mut out| product(panels, &mut out));
+        if rows
+            .iter()
+            .any(|row| row.hooks.is_some_and(|hooks| hooks.plan.touches(point)))
+        {
+            region.stage(Columns::new(delta, d_model, LANES), |panels, mut out| {
+                product(panels, &mut out)
+            });
             hook(point, delta, d_model, rows, captures);
             ops::add(kernels, x, delta);
             return;
         }
-        let split = (Columns::new(delta, d_model, LANES), Columns::new(x, d_model, LANES));
+        let split = (
+            Columns::new(delta, d_model, LANES),
+            Columns::new(x, d_model, LANES),
+        );
         region.stage(split, |panels, (mut delta, mut x)| {
             product(panels, &mut delta);
             (0..x.rows()).for_each(|row| ops::add(kernels, x.row(row), delta.row(row)));
@@ -601,13 +772,21 @@ fn hook(
     for (index, row) in rows.iter().enumerate() {
         let Some(hooks) = row.hooks else { continue };
         for edit in hooks.plan.edits(point) {
-            if let Some(run) = edit.tokens.within(hooks.prompt_len, row.position, row.count) {
+            if let Some(run) = edit
+                .tokens
+                .within(hooks.prompt_len, row.position, row.count)
+            {
                 let lines = (row.first + run.start) * d_model..(row.first + run.end) * d_model;
-                x[lines].chunks_exact_mut(d_model).for_each(|line| edit.apply(line));
+                x[lines]
+                    .chunks_exact_mut(d_model)
+                    .for_each(|line| edit.apply(line));
             }
         }
         for capture in hooks.plan.captures(point) {
-            if let Some(run) = capture.tokens.within(hooks.prompt_len, row.position, row.count) {
+            if let Some(run) = capture
+                .tokens
+                .within(hooks.prompt_len, row.position, row.count)
+            {
                 let lines = (row.first + run.start) * d_model..(row.first + run.end) * d_model;
                 captures.push(Captured {
                     row: index,

@@ -73,7 +73,11 @@ impl Weights {
         quantize: Option<Format>,
         pool: &mut ThreadPool,
     ) -> Result<Self, PackError> {
-        let loader = Loader { config, checkpoint, quantize };
+        let loader = Loader {
+            config,
+            checkpoint,
+            quantize,
+        };
         let mut params = Vec::new();
         for layer in 0..config.layers {
             params.extend(LAYER_MATRICES.map(|part| Param::Layer(layer, part)));
@@ -83,14 +87,20 @@ impl Weights {
 
         let mut packer = WeightPacker::new();
         pool.region(|region| {
-            params.into_iter().try_for_each(|param| loader.pack(region, &mut packer, param))
+            params
+                .into_iter()
+                .try_for_each(|param| loader.pack(region, &mut packer, param))
         })?;
         let mut matrices = packer.finish().into_iter();
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             layers.extend(loader.layer(layer, &mut matrices)?);
         }
-        let missing = || CpuError::Size { what: "packed matrices", given: 0, wanted: 1 };
+        let missing = || CpuError::Size {
+            what: "packed matrices",
+            given: 0,
+            wanted: 1,
+        };
         Ok(Weights {
             embedding: matrices.next().ok_or_else(missing)?,
             head: matrices.next(),
@@ -136,7 +146,11 @@ impl Weights {
 pub(super) fn unsupported(config: &ModelConfig) -> Option<CpuError> {
     if !config.head_dim.is_multiple_of(LANES) {
         let given = config.head_dim;
-        return Some(CpuError::Multiple { what: "head_dim", given, multiple_of: LANES });
+        return Some(CpuError::Multiple {
+            what: "head_dim",
+            given,
+            multiple_of: LANES,
+        });
     }
     (config.head_dim > MAX_HEAD_DIM).then_some(CpuError::Limit {
         what: "head_dim",

@@ -76,7 +76,7 @@ pub(crate) fn every_edit_at_every_point_is_its_definition(subject: &Subject) {
                 &[LENGTH],
             );
             let what = format!("{name} at {point}");
-            subject.agree(&rows_at(&outcome.captures, point, width).1, &wanted, &what);
+            subject.defined(&rows_at(&outcome.captures, point, width).1, &wanted, &what);
             subject.differ(&outcome.logits, &plain.logits, &what);
         }
     }
@@ -105,13 +105,13 @@ pub(crate) fn edits_act_on_what_follows(subject: &Subject) {
             let (pre, attention, mid, mlp, post) = (at(0), at(1), at(2), at(3), at(4));
             // The edited row itself is the only one that is not the sum of what came before.
             if *point != points[2] {
-                subject.agree(
+                subject.defined(
                     &mid,
                     &sum(&pre, &attention),
                     &format!("resid_mid after {point}"),
                 );
             }
-            subject.agree(
+            subject.defined(
                 &post,
                 &sum(&mid, &mlp),
                 &format!("resid_post after {point}"),
@@ -143,7 +143,7 @@ pub(crate) fn edits_of_one_point_act_in_order(subject: &Subject) {
             &[LENGTH],
         );
         let given = rows_at(&outcome.captures, point, width).1;
-        subject.agree(&given, &applied(&edits, &before, width), "two edits");
+        subject.defined(&given, &applied(&edits, &before, width), "two edits");
     }
 }
 
@@ -171,7 +171,7 @@ pub(crate) fn an_edit_touches_its_token_class_only(subject: &Subject) {
         let plan = capturing(subject, vec![edit], &[point]);
         for chunks in CHUNKS {
             let outcome = subject.hooked(&tokens, &plan, PROMPT, chunks);
-            subject.agree(
+            subject.defined(
                 &rows_at(&outcome.captures, point, width).1,
                 &wanted,
                 &format!("{class:?} in {chunks:?}"),

@@ -114,7 +114,7 @@ pub(crate) fn the_stream_adds_up(subject: &Subject) {
     let at = |point| rows_at(&outcome.captures, point, width).1;
     for layer in 0..subject.config().layers {
         let mid = at(HookPoint::ResidMid(layer));
-        subject.agree(
+        subject.defined(
             &mid,
             &sum(
                 &at(HookPoint::ResidPre(layer)),
@@ -123,13 +123,13 @@ pub(crate) fn the_stream_adds_up(subject: &Subject) {
             "resid_mid",
         );
         let post = at(HookPoint::ResidPost(layer));
-        subject.agree(
+        subject.defined(
             &post,
             &sum(&mid, &at(HookPoint::MlpOut(layer))),
             "resid_post",
         );
         if layer + 1 < subject.config().layers {
-            subject.agree(
+            subject.defined(
                 &at(HookPoint::ResidPre(layer + 1)),
                 &post,
                 "resid_pre of the next block",

@@ -19,8 +19,11 @@ pub(crate) struct Subject {
     pub(crate) engine: Arc<dyn Engine>,
     /// A second engine of the same model, whose sequences the first must not take.
     pub(crate) stranger: Arc<dyn Engine>,
-    /// Largest difference, absolute plus relative, between two ways to the same numbers. 0 wants the same bits.
-    pub(crate) tolerance: f32,
+    /// Largest difference, absolute plus relative, between two ways through the engine to the same numbers: chunks,
+    /// batches, forks. 0 wants the same bits.
+    pub(crate) ways: f32,
+    /// Largest difference between the engine and the definition of an edit.
+    pub(crate) definition: f32,
 }
 
 /// One test a case, in a module of its own. The subject is made anew for each.
@@ -168,12 +171,12 @@ impl Subject {
 
     /// Whether two ways gave the same numbers.
     pub(crate) fn agree(&self, given: &[f32], wanted: &[f32], what: &str) {
-        assert_eq!(given.len(), wanted.len(), "{what}: length");
-        for (index, (g, w)) in given.iter().zip(wanted).enumerate() {
-            let close =
-                g.to_bits() == w.to_bits() || (g - w).abs() <= self.tolerance * (1.0 + w.abs());
-            assert!(close, "{what}: number {index} is {g}, wanted {w}");
-        }
+        agree(given, wanted, self.ways, what);
+    }
+
+    /// Whether the engine gave what the definition says.
+    pub(crate) fn defined(&self, given: &[f32], wanted: &[f32], what: &str) {
+        agree(given, wanted, self.definition, what);
     }
 
     /// Whether two ways gave clearly different numbers.
@@ -184,7 +187,7 @@ impl Subject {
             .map(|(g, o)| (g - o).abs())
             .fold(0.0, f32::max);
         assert!(
-            most > 0.01_f32.max(10.0 * self.tolerance),
+            most > 0.01_f32.max(10.0 * self.definition),
             "{what}: the largest difference is {most}"
         );
     }
@@ -210,6 +213,15 @@ impl Subject {
             .take(self.config().d_model)
             .map(unit)
             .collect()
+    }
+}
+
+/// Whether numbers differ by at most `tolerance`, absolute plus relative.
+pub(crate) fn agree(given: &[f32], wanted: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(given.len(), wanted.len(), "{what}: length");
+    for (index, (g, w)) in given.iter().zip(wanted).enumerate() {
+        let close = g.to_bits() == w.to_bits() || (g - w).abs() <= tolerance * (1.0 + w.abs());
+        assert!(close, "{what}: number {index} is {g}, wanted {w}");
     }
 }
 

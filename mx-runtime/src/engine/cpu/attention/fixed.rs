@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::super::kernels::{LANES, Lane, Simd, Task};
 use super::super::kv::{Fixed, KV_BLOCK, Slab, fixed_scale};
 use super::super::quantize::TINY;
-use super::{AttentionScratch, BLOCKS, LINE, PREFETCH, Plan, SPAN, following, record_len, soften};
+use super::{AttentionScratch, BLOCKS, LINE, Plan, SPAN, Slabs, record_len, soften};
 
 /// Weights are rounded to this many steps.
 const WEIGHT_MAX: f32 = 32767.0;
@@ -111,7 +111,8 @@ pub(super) struct Span<'a, E> {
     plan: &'a Plan<'a>,
     scratch: &'a mut AttentionScratch,
     start: usize,
-    slabs: &'a [Option<Slab<'a>>; BLOCKS],
+    slabs: &'a Slabs<'a>,
+    next: &'a Slabs<'a>,
     records: &'a mut [f32],
     stored: PhantomData<E>,
 }
@@ -121,7 +122,8 @@ impl<'a, E> Span<'a, E> {
         plan: &'a Plan<'a>,
         scratch: &'a mut AttentionScratch,
         start: usize,
-        slabs: &'a [Option<Slab<'a>>; BLOCKS],
+        slabs: &'a Slabs<'a>,
+        next: &'a Slabs<'a>,
         records: &'a mut [f32],
     ) -> Self {
         Self {
@@ -129,6 +131,7 @@ impl<'a, E> Span<'a, E> {
             scratch,
             start,
             slabs,
+            next,
             records,
             stored: PhantomData,
         }
@@ -145,6 +148,7 @@ impl<E: Stored> Task for Span<'_, E> {
             scratch,
             start,
             slabs,
+            next,
             records,
             ..
         } = self;
@@ -161,16 +165,27 @@ impl<E: Stored> Task for Span<'_, E> {
             key_scales[own.clone()].copy_from_slice(&scales[..KV_BLOCK]);
             value_scales[own].copy_from_slice(&scales[KV_BLOCK..2 * KV_BLOCK]);
         }
-        for block in 0..BLOCKS {
-            if data[block].is_empty() {
+        let mut ahead: [&[E]; BLOCKS] = [&[]; BLOCKS];
+        for (ahead, slab) in ahead.iter_mut().zip(next) {
+            if let Some(slab) = *slab {
+                let (values, scales) = E::slab(slab);
+                for line in (0..size_of_val(scales)).step_by(LINE) {
+                    s.prefetch_later(&scales[0], line);
+                }
+                *ahead = values;
+            }
+        }
+        for (block, slab) in data.iter().enumerate() {
+            if slab.is_empty() {
                 continue;
             }
-            let keys = Keys {
-                keys: data[block][..half].as_chunks().0,
+            let mut keys = Keys {
+                keys: slab[..half].as_chunks().0,
                 scales: key_scales[block * KV_BLOCK..(block + 1) * KV_BLOCK]
                     .as_chunks()
                     .0,
-                next: following(&data, block, false, half).as_chunks().0,
+                values: &slab[half],
+                fetch: true,
                 hd,
             };
             let mut row = 0;
@@ -185,6 +200,7 @@ impl<E: Stored> Task for Span<'_, E> {
                     4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, factors, out),
                     _ => scores::<S, E, 6, 4>(s, &keys, queries, factors, out),
                 };
+                keys.fetch = false;
             }
         }
         let all = plan.all_keys(start);
@@ -206,6 +222,7 @@ impl<E: Stored> Task for Span<'_, E> {
         let mut row = 0;
         while row < rows {
             let operands = Values {
+                fetch: row == 0,
                 weights: &scratch.weights[row * SPAN..],
                 scales: &scratch.weight_scales[row..],
                 lanes: first..end,
@@ -213,12 +230,12 @@ impl<E: Stored> Task for Span<'_, E> {
             };
             let out = &mut records[row * len..];
             row += match rows - row {
-                1 => values::<S, E, 1>(s, &data, &operands, out),
-                2 => values::<S, E, 2>(s, &data, &operands, out),
-                3 => values::<S, E, 3>(s, &data, &operands, out),
-                4 => values::<S, E, 4>(s, &data, &operands, out),
-                5 => values::<S, E, 5>(s, &data, &operands, out),
-                _ => values::<S, E, 6>(s, &data, &operands, out),
+                1 => values::<S, E, 1>(s, [&data, &ahead], &operands, out),
+                2 => values::<S, E, 2>(s, [&data, &ahead], &operands, out),
+                3 => values::<S, E, 3>(s, [&data, &ahead], &operands, out),
+                4 => values::<S, E, 4>(s, [&data, &ahead], &operands, out),
+                5 => values::<S, E, 5>(s, [&data, &ahead], &operands, out),
+                _ => values::<S, E, 6>(s, [&data, &ahead], &operands, out),
             };
         }
     }
@@ -228,7 +245,10 @@ impl<E: Stored> Task for Span<'_, E> {
 struct Keys<'a, E> {
     keys: &'a [[E; 32]],
     scales: &'a [Lane<f32>],
-    next: &'a [[E; 32]],
+    /// The values of the block, which are read later.
+    values: &'a E,
+    /// Whether to ask for them: the first rows do it for all.
+    fetch: bool,
     hd: usize,
 }
 
@@ -244,7 +264,8 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     let Keys {
         keys,
         scales,
-        next,
+        values,
+        fetch,
         hd,
     } = *keys;
     let half = hd / 2;
@@ -255,15 +276,14 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     }
     for first in (0..groups).step_by(G) {
         let mut acc = [[s.splat_i(0); G]; R];
-        let ahead = next.first().unwrap_or(&keys[0]);
         for d in 0..half {
             let Some(keys) = keys[d * groups + first..].first_chunk::<G>() else {
                 return R;
             };
-            // With many rows the keys are read often, and seldom from memory.
-            if R < 4 {
-                s.prefetch(keys, PREFETCH);
-                s.prefetch(ahead, d * LINE);
+            if fetch {
+                for line in (0..size_of_val(keys)).step_by(LINE) {
+                    s.prefetch_later(values, (d * groups + first) * size_of_val(&keys[0]) + line);
+                }
             }
             for g in 0..G {
                 let key = E::load(s, &keys[g]);
@@ -307,6 +327,8 @@ fn round_weights<S: Simd>(
 }
 
 struct Values<'a> {
+    /// Whether to ask for what follows: the first rows do it for all.
+    fetch: bool,
     weights: &'a [i16],
     scales: &'a [f32],
     lanes: Range<usize>,
@@ -317,16 +339,16 @@ struct Values<'a> {
 #[inline(always)]
 fn values<S: Simd, E: Stored, const R: usize>(
     s: S,
-    data: &[&[E]; BLOCKS],
+    [data, ahead]: [&[&[E]; BLOCKS]; 2],
     operands: &Values<'_>,
     out: &mut [f32],
 ) -> usize {
     let mut first = 0;
     while first < operands.hd {
         first += if operands.hd - first >= 4 * LANES {
-            value_lanes::<S, E, R, 4>(s, data, operands, first, out)
+            value_lanes::<S, E, R, 4>(s, [data, ahead], operands, first, out)
         } else {
-            value_lanes::<S, E, R, 1>(s, data, operands, first, out)
+            value_lanes::<S, E, R, 1>(s, [data, ahead], operands, first, out)
         };
     }
     R
@@ -335,12 +357,12 @@ fn values<S: Simd, E: Stored, const R: usize>(
 #[inline(always)]
 fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
     s: S,
-    data: &[&[E]; BLOCKS],
+    [data, ahead]: [&[&[E]; BLOCKS]; 2],
     operands: &Values<'_>,
     first: usize,
     out: &mut [f32],
 ) -> usize {
-    let hd = operands.hd;
+    let (hd, fetch) = (operands.hd, operands.fetch);
     let len = record_len(hd);
     let mut rows = [operands.weights.as_chunks::<LANES>().0; R];
     for (r, row) in rows.iter_mut().enumerate() {
@@ -355,13 +377,14 @@ fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
         let Some(values) = block.get(start..start + LANES * hd) else {
             continue;
         };
-        let next = following(data, lane / per_block, true, KV_BLOCK * hd);
-        let ahead = next.first().unwrap_or(&values[0]);
+        let next = ahead[lane / per_block].first().unwrap_or(&values[0]);
         for (j, values) in values.chunks_exact(2 * hd).enumerate() {
             let (chunks, _) = values[2 * first..].as_chunks::<32>();
-            if R < 4 {
-                s.prefetch(&chunks[0], PREFETCH);
-                s.prefetch(ahead, (lane % per_block * LANES / 2 + j) * LINE);
+            if fetch {
+                let at = lane % per_block * LANES * hd + 2 * (j * hd + first);
+                for line in (0..D * size_of::<[E; 32]>()).step_by(LINE) {
+                    s.prefetch_later(next, at * size_of::<E>() + line);
+                }
             }
             let mut pairs = [0; R];
             for r in 0..R {

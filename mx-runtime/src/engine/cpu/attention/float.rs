@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::super::kernels::{LANES, Lane, Simd, Task};
 use super::super::kv::{KV_BLOCK, Slab};
-use super::{AttentionScratch, BLOCKS, LINE, PREFETCH, Plan, SPAN, following, record_len, soften};
+use super::{AttentionScratch, BLOCKS, LINE, Plan, SPAN, Slabs, record_len, soften};
 
 /// A stored float.
 pub(super) trait Stored: Copy + 'static {
@@ -71,7 +71,8 @@ pub(super) struct Span<'a, E> {
     plan: &'a Plan<'a>,
     scratch: &'a mut AttentionScratch,
     start: usize,
-    slabs: &'a [Option<Slab<'a>>; BLOCKS],
+    slabs: &'a Slabs<'a>,
+    next: &'a Slabs<'a>,
     records: &'a mut [f32],
     stored: PhantomData<E>,
 }
@@ -81,7 +82,8 @@ impl<'a, E> Span<'a, E> {
         plan: &'a Plan<'a>,
         scratch: &'a mut AttentionScratch,
         start: usize,
-        slabs: &'a [Option<Slab<'a>>; BLOCKS],
+        slabs: &'a Slabs<'a>,
+        next: &'a Slabs<'a>,
         records: &'a mut [f32],
     ) -> Self {
         Self {
@@ -89,6 +91,7 @@ impl<'a, E> Span<'a, E> {
             scratch,
             start,
             slabs,
+            next,
             records,
             stored: PhantomData,
         }
@@ -105,6 +108,7 @@ impl<E: Stored> Task for Span<'_, E> {
             scratch,
             start,
             slabs,
+            next,
             records,
             ..
         } = self;
@@ -116,13 +120,20 @@ impl<E: Stored> Task for Span<'_, E> {
                 *data = &E::slab(slab)[..2 * half];
             }
         }
-        for block in 0..BLOCKS {
-            if data[block].is_empty() {
+        let mut ahead: [&[E]; BLOCKS] = [&[]; BLOCKS];
+        for (ahead, slab) in ahead.iter_mut().zip(next) {
+            if let Some(slab) = *slab {
+                *ahead = E::slab(slab);
+            }
+        }
+        for (block, slab) in data.iter().enumerate() {
+            if slab.is_empty() {
                 continue;
             }
-            let keys = Keys {
-                keys: data[block][..half].as_chunks().0,
-                next: following(&data, block, false, half).as_chunks().0,
+            let mut keys = Keys {
+                keys: slab[..half].as_chunks().0,
+                values: &slab[half],
+                fetch: true,
                 hd,
             };
             let mut row = 0;
@@ -136,6 +147,7 @@ impl<E: Stored> Task for Span<'_, E> {
                     4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, out),
                     _ => scores::<S, E, 6, 2>(s, &keys, queries, out),
                 };
+                keys.fetch = false;
             }
         }
         let all = plan.all_keys(start);
@@ -157,11 +169,11 @@ impl<E: Stored> Task for Span<'_, E> {
                 let weights = &scratch.scores[row * SPAN..];
                 let out = &mut records[row * len..];
                 row += match first + plan.group - row {
-                    1 => values::<S, E, 1>(s, &data, weights, &own, hd, out),
-                    2 => values::<S, E, 2>(s, &data, weights, &own, hd, out),
-                    3 => values::<S, E, 3>(s, &data, weights, &own, hd, out),
-                    4 => values::<S, E, 4>(s, &data, weights, &own, hd, out),
-                    _ => values::<S, E, 5>(s, &data, weights, &own, hd, out),
+                    1 => values::<S, E, 1>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
+                    2 => values::<S, E, 2>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
+                    3 => values::<S, E, 3>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
+                    4 => values::<S, E, 4>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
+                    _ => values::<S, E, 5>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
                 };
             }
         }
@@ -171,7 +183,10 @@ impl<E: Stored> Task for Span<'_, E> {
 /// The keys of a block, and what will be read after them.
 struct Keys<'a, E> {
     keys: &'a [Lane<E>],
-    next: &'a [Lane<E>],
+    /// The values of the block, which are read later.
+    values: &'a E,
+    /// Whether to ask for them: the first rows do it for all.
+    fetch: bool,
     hd: usize,
 }
 
@@ -183,7 +198,12 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     queries: &[f32],
     out: &mut [f32],
 ) -> usize {
-    let Keys { keys, next, hd } = *keys;
+    let Keys {
+        keys,
+        values,
+        fetch,
+        hd,
+    } = *keys;
     let groups = KV_BLOCK / LANES;
     let mut rows = [queries; R];
     for (r, row) in rows.iter_mut().enumerate() {
@@ -191,15 +211,14 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     }
     for first in (0..groups).step_by(G) {
         let mut acc = [[s.splat(0.0); G]; R];
-        let ahead = next.first().unwrap_or(&keys[0]);
         for d in 0..hd {
             let Some(keys) = keys[d * groups + first..].first_chunk::<G>() else {
                 return R;
             };
-            // With many rows the keys are read often, and seldom from memory.
-            if R < 4 {
-                s.prefetch(keys, PREFETCH);
-                s.prefetch(ahead, d * LINE);
+            if fetch {
+                for line in (0..size_of_val(keys)).step_by(LINE) {
+                    s.prefetch_later(values, (d * groups + first) * size_of_val(&keys[0]) + line);
+                }
             }
             for g in 0..G {
                 let key = E::load(s, &keys[g]);
@@ -222,9 +241,10 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
 #[inline(always)]
 fn values<S: Simd, E: Stored, const R: usize>(
     s: S,
-    data: &[&[E]; BLOCKS],
+    [data, ahead]: [&[&[E]; BLOCKS]; 2],
     weights: &[f32],
     own: &std::ops::Range<usize>,
+    fetch: bool,
     hd: usize,
     out: &mut [f32],
 ) -> usize {
@@ -232,9 +252,9 @@ fn values<S: Simd, E: Stored, const R: usize>(
     let mut first = 0;
     while first < hd {
         first += if hd - first >= 4 * LANES {
-            value_lanes::<S, E, R, 4>(s, data, weights, own, hd, first, len, out)
+            value_lanes::<S, E, R, 4>(s, [data, ahead], weights, own, fetch, hd, first, len, out)
         } else {
-            value_lanes::<S, E, R, 1>(s, data, weights, own, hd, first, len, out)
+            value_lanes::<S, E, R, 1>(s, [data, ahead], weights, own, fetch, hd, first, len, out)
         };
     }
     R
@@ -244,9 +264,10 @@ fn values<S: Simd, E: Stored, const R: usize>(
 #[expect(clippy::too_many_arguments, reason = "a kernel's innermost loop")]
 fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
     s: S,
-    data: &[&[E]; BLOCKS],
+    [data, ahead]: [&[&[E]; BLOCKS]; 2],
     weights: &[f32],
     own: &std::ops::Range<usize>,
+    fetch: bool,
     hd: usize,
     first: usize,
     len: usize,
@@ -261,17 +282,17 @@ fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
         let Some(values) = values.get(KV_BLOCK * hd..) else {
             continue;
         };
-        let next = following(data, block, true, KV_BLOCK * hd);
-        let ahead = next.first().unwrap_or(&values[0]);
+        let next = ahead[block].first().unwrap_or(&values[0]);
         let start = own.start.max(block * KV_BLOCK);
         let end = own.end.min((block + 1) * KV_BLOCK);
         #[expect(clippy::needless_range_loop, reason = "values and weights go together")]
         for j in start..end {
             let at = j % KV_BLOCK * hd + first;
             let (lanes, _) = values[at..at + D * LANES].as_chunks::<LANES>();
-            if R < 4 {
-                s.prefetch(&lanes[0], PREFETCH);
-                s.prefetch(ahead, j % KV_BLOCK * LINE);
+            if fetch {
+                for line in (0..size_of::<[Lane<E>; D]>()).step_by(LINE) {
+                    s.prefetch_later(next, at * size_of::<E>() + line);
+                }
             }
             for d in 0..D {
                 let value = E::load(s, &lanes[d]);

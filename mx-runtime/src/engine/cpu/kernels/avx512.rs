@@ -323,5 +323,13 @@ mod x86 {
                 std::ptr::from_ref(at).cast::<i8>().wrapping_add(ahead)
             ));
         }
+
+        #[inline(always)]
+        fn prefetch_later<T>(self, at: &T, ahead: usize) {
+            // A prefetch never faults, wherever the address lies.
+            op!(_mm_prefetch::<_MM_HINT_T1>(
+                std::ptr::from_ref(at).cast::<i8>().wrapping_add(ahead)
+            ));
+        }
     }
 }

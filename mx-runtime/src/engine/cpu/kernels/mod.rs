@@ -207,4 +207,6 @@ pub(crate) trait Simd: Copy {
 
     /// Asks for the line `ahead` bytes behind `at`; the address may lie anywhere.
     fn prefetch<T>(self, at: &T, ahead: usize);
+    /// The same, into the second-level cache: for what is needed much later.
+    fn prefetch_later<T>(self, at: &T, ahead: usize);
 }

@@ -255,4 +255,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn prefetch<T>(self, _at: &T, _ahead: usize) {}
+
+    #[inline(always)]
+    fn prefetch_later<T>(self, _at: &T, _ahead: usize) {}
 }

@@ -43,6 +43,8 @@ pub struct Plan {
     pub(crate) model: Arc<Model>,
     pub(crate) settings: Settings,
     pub(crate) prompt: Vec<u32>,
+    /// Whether the text to come goes on where the prompt stops.
+    pub(crate) continued: bool,
     pub(crate) eos_tokens: Vec<u32>,
     pub(crate) warnings: Vec<Warning>,
 }
@@ -78,8 +80,10 @@ impl Plan {
             let suppressed = settings.sampling.suppress_tokens.get_or_insert_default();
             suppressed.extend(known..vocab);
         }
+        let continued = prompt::is_continued(&model, request);
         Ok(Plan {
             model,
+            continued,
             settings,
             prompt,
             eos_tokens,

@@ -24,7 +24,7 @@ pub(super) fn tokens(
             return Err(Error::request("raw", true, "false for a conversation"));
         }
         Prompt::Chat(messages) => chat(model, request.system.as_deref(), messages)?,
-        Prompt::Text(text) if raw || (model.chat_template().is_none() && request.raw.is_none()) => {
+        Prompt::Text(text) if is_continued(model, request) => {
             if !raw {
                 no_template_warning(request, warnings)?;
             }
@@ -45,6 +45,15 @@ pub(super) fn tokens(
         "the prompt is empty: beginning a new text",
     ));
     Ok(vec![bos])
+}
+
+/// Whether the text to come goes on where the prompt stops, and is no text of its own.
+pub(super) fn is_continued(model: &Model, request: &GenerateRequest) -> bool {
+    match request.prompt {
+        Prompt::Chat(_) => false,
+        Prompt::Tokens(_) => true,
+        Prompt::Text(_) => request.raw.unwrap_or(model.chat_template().is_none()),
+    }
 }
 
 /// A base model continues what an instruct model would answer; whoever asked should know.

@@ -6,7 +6,7 @@ use crate::generation::{FinishReason, Generation, Route, Usage, Warning};
 use crate::trace::{TRACE_VERSION, Trace, TraceStep};
 use mx_runtime::engine::{EngineError, StepOutput, Want};
 use mx_runtime::session::{Cancel, Session};
-use mx_runtime::tokenizer::TextStream;
+use mx_runtime::tokenizer::{TextStream, Tokenizer};
 use mx_sampling::Sampler;
 use std::sync::Arc;
 use std::time::Instant;
@@ -65,10 +65,10 @@ impl Run {
         let vocab = plan.model.config().vocab;
         let mut sampler = Sampler::new(&settings.sampling, vocab, settings.seed, 0)?;
         sampler.observe_prompt(&plan.prompt);
-        let stream = plan
-            .model
-            .tokenizer()
-            .map(|tokenizer| TextStream::new(Arc::clone(tokenizer)));
+        let stream = plan.model.tokenizer();
+        let stream = stream
+            .map(|tokenizer| text_stream(&plan, tokenizer))
+            .transpose()?;
         if stream.is_none() && !settings.stop.is_empty() {
             return Err(Error::unsupported("stop", "the model has no tokenizer"));
         }
@@ -305,6 +305,19 @@ impl Run {
             step_micros,
         });
     }
+}
+
+/// A stream of the text to come. Where that goes on with the prompt, a first space belongs to it, and so do the bytes
+/// that finish a character.
+fn text_stream(plan: &Plan, tokenizer: &Arc<dyn Tokenizer>) -> Result<TextStream, Error> {
+    let stream = TextStream::new(Arc::clone(tokenizer));
+    let is_text =
+        |token: &u32| (*token as usize) < tokenizer.vocab_size() && !tokenizer.is_special(*token);
+    let context: Vec<u32> = plan.prompt.iter().copied().filter(is_text).collect();
+    Ok(match plan.continued && !context.is_empty() {
+        true => stream.with_context(&context)?,
+        false => stream,
+    })
 }
 
 /// Computes a prompt as far as the session does not hold it; its last token always, for its logits.

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 /// The default model on the engine that is taken by default; `None`, said on stderr, where it is neither here nor to
 /// be had.
-fn model(test: &str) -> Option<Arc<Model>> {
+pub(crate) fn model(test: &str) -> Option<Arc<Model>> {
     static MODEL: OnceLock<Result<Arc<Model>, String>> = OnceLock::new();
     let model = MODEL.get_or_init(|| {
         let env = |name: &str| std::env::var(name).ok();
@@ -87,11 +87,11 @@ fn it_answers_in_chat() {
     for model in [reference(&model), model] {
         let client = Client::with_model(model);
         let request = client
-            .request("What is the capital of France?")
+            .request("What is gravity? Answer in one sentence.")
             .temperature(0.0);
-        let answer = request.max_tokens(24).run().unwrap();
-        assert!(answer.text.contains("Paris"), "{answer:?}");
-        assert_eq!(answer.finish_reason, FinishReason::Stop);
+        let answer = request.max_tokens(48).run().unwrap();
+        assert!(answer.text.to_lowercase().contains("gravity"), "{answer:?}");
+        assert_eq!(answer.finish_reason, FinishReason::Stop, "{answer:?}");
         assert!(!answer.text.contains("<|im_"), "{}", answer.text);
         let drawn = client
             .request("Say hello.")
@@ -176,6 +176,6 @@ fn its_engines_agree() {
         );
         let given = last_logits(&model, &tokens);
         let kl = crate::engines::divergence(&wanted, &given);
-        eprintln!("{} tokens: {kl}", tokens.len());
+        assert!(kl < 0.05, "{} tokens: {kl}", tokens.len());
     }
 }

@@ -144,7 +144,7 @@ proptest! {
         prompt in prompts(),
         system in any::<Option<String>>(),
         max_tokens in any::<Option<usize>>(),
-        temperature in prop::option::of(0.0..5.0f64),
+        temperature in prop::option::of((0u32..5000).prop_map(|n| f64::from(n) / 1000.0)),
         top_k in any::<Option<i64>>(),
         seed in any::<Option<u64>>(),
         stop in prop::collection::vec(any::<String>(), 0..3),
@@ -160,5 +160,18 @@ proptest! {
         request.raw = raw;
         let text = serde_json::to_string(&request).unwrap();
         prop_assert_eq!(serde_json::from_str::<GenerateRequest>(&text).unwrap(), request);
+    }
+}
+
+/// A recorded temperature must be the one that was used, to the last bit.
+#[test]
+fn numbers_survive_json_to_the_last_bit() {
+    for bits in (0..2000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12) {
+        // Mantissas without pattern, between 1 and 2.
+        let temperature = f64::from_bits(0x3ff0_0000_0000_0000 | bits);
+        let request = GenerateRequest::new("x").temperature(temperature);
+        let text = serde_json::to_string(&request).unwrap();
+        let read: GenerateRequest = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.sampling.temperature, Some(temperature), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! Streams: the same as one shot, whole characters, no stop text.
 
 use crate::{load, scripted, tiny};
+use mx::pipeline::{Plan, Run, TokenMask};
 use mx::{Client, FinishReason, GenerateRequest, Generation};
 use mx_runtime::model::Model;
 use mx_tests::data;
@@ -101,20 +102,61 @@ fn the_text_of_a_continuation_continues_the_prompt() {
         + 4;
     file[at] = 1;
     std::fs::write(&spaced, file).unwrap();
-    for model in models().into_iter().chain([load(&spaced)]) {
+    for (model, prefixed) in models()
+        .into_iter()
+        .map(|model| (model, false))
+        .chain([(load(&spaced), true)])
+    {
         let tokenizer = Arc::clone(model.tokenizer().unwrap());
-        let client = Client::with_model(Arc::clone(&model));
-        for seed in 0..40 {
-            let mut run = client.stream(&stirred(seed)).unwrap();
-            let mut all = run.plan().prompt_tokens().to_vec();
-            run.by_ref().for_each(|chunk| drop(chunk.unwrap()));
+        let vocab = model.config().vocab as u32;
+        let spaced = (0..vocab).filter(|id| {
+            tokenizer
+                .token_bytes(*id)
+                .is_some_and(|b| matches!(b, [b' ', b'a'..=b'z', ..]))
+        });
+        for forced in spaced.take(5) {
+            let run = |request: &GenerateRequest| {
+                let mut masked = vec![0; vocab.div_ceil(32) as usize];
+                masked[forced as usize / 32] = 1 << (forced % 32);
+                let plan = Plan::new(Arc::clone(&model), request, || 0).unwrap();
+                let run = Run::new(plan).unwrap().with_mask(Box::new(Only(masked)));
+                (run.plan().prompt_tokens().to_vec(), run.complete().unwrap())
+            };
+            let (mut all, generation) = run(&GenerateRequest::new("hello").raw(true).max_tokens(2));
             let before = tokenizer.decode(&all, true).unwrap();
-            let generation = run.into_generation();
             all.extend(&generation.tokens);
-            let whole = tokenizer.decode(&all, true).unwrap();
-            assert_eq!(before + &generation.text, whole, "seed {seed}");
+            assert!(generation.text.starts_with(' '));
+            assert_eq!(
+                before + &generation.text,
+                tokenizer.decode(&all, true).unwrap()
+            );
+            // A text that goes on with nothing has no space before it.
+            let (_, begun) =
+                run(&GenerateRequest::new(vec![model.config().bos_token.unwrap()]).max_tokens(2));
+            assert_eq!(begun.text.starts_with(' '), !prefixed, "{}", begun.text);
         }
     }
+}
+
+/// Allows one token.
+struct Only(Vec<u32>);
+
+impl TokenMask for Only {
+    fn mask(&mut self) -> Result<Option<&[u32]>, mx::Error> {
+        Ok(Some(&self.0))
+    }
+
+    fn commit(&mut self, _: u32) -> Result<(), mx::Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_continuation_finishes_a_character_that_the_prompt_began() {
+    let client = scripted(&Script::says("a😀b"));
+    let began: Vec<u32> = [b'a', 0xf0, 0x9f].map(mx_tests::scripted::token).to_vec();
+    let (texts, _) = stream(&client, &GenerateRequest::new(began));
+    assert_eq!(texts, ["", "😀", "b", ""]);
 }
 
 /// A stop text taken from anywhere in a text ends the same generation just before it.

@@ -1,6 +1,7 @@
 //! One error, and one table of what it means outside: exit code and HTTP status.
 
 use mx_runtime::engine::EngineError;
+use mx_runtime::engine::cpu::CpuError;
 use mx_runtime::error::LoadError;
 use mx_runtime::source::SourceError;
 use mx_runtime::template::TemplateError;
@@ -179,6 +180,11 @@ impl Error {
             Error::Source(error) => source_kind(error),
             Error::Load(LoadError::Io { .. }) => ErrorKind::ModelNotFound,
             Error::Load(LoadError::Device(_)) => ErrorKind::Device,
+            Error::Load(LoadError::CpuDevice { .. }) => ErrorKind::InvalidRequest,
+            Error::Load(LoadError::Cpu(CpuError::Limit {
+                what: "threads", ..
+            })) => ErrorKind::InvalidRequest,
+            Error::Load(LoadError::Cpu(_)) => ErrorKind::Unsupported,
             Error::Load(_) => ErrorKind::InvalidModel,
             Error::Sampling(error) if error.is_parameter() => ErrorKind::InvalidRequest,
             Error::Sampling(_) => ErrorKind::Sampling,

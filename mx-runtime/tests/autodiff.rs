@@ -54,12 +54,7 @@ fn gradients_agree_with_finite_differences() {
             let tracked = Tensor::<1>::from_floats(start.as_slice(), &device.clone().autodiff());
             let tracked = tracked.require_grad();
             let gradients = loss(&engine, tracked.clone(), point).backward();
-            let gradient: Vec<f32> = tracked
-                .grad(&gradients)
-                .unwrap()
-                .into_data()
-                .to_vec()
-                .unwrap();
+            let gradient: Vec<f32> = tracked.grad(&gradients).unwrap().try_into_vec_as().unwrap();
 
             let value = |vector: &[f32]| {
                 let vector = Tensor::from_floats(vector, &device);

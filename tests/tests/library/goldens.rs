@@ -24,7 +24,7 @@ fn every_golden_passes() {
         "gguf_models",
         "gguf_hostile",
         "safetensors_hostile",
-        "sampling",
+        "top_k",
         "tiny_tokenizers",
     ] {
         assert!(

@@ -361,3 +361,32 @@ fn no_colour_and_no_bars_where_nobody_looks() {
         assert!(!ran.err.contains('\r'), "{:?}", ran.err);
     }
 }
+
+#[test]
+fn engines_are_chosen_and_named() {
+    let home = Home::new();
+    let model = mx_tests::data::gguf("llama_q64_q4_0").display().to_string();
+    let run = |more: &[&str]| {
+        let mut all = vec![
+            "generate", "-m", &model, "--raw", "hello", "-n", "20", "-t", "0", "--json",
+        ];
+        all.extend(more);
+        let json = home.run(all).ok().json();
+        (
+            json["tokens"].clone(),
+            json["engine"]["engine"].as_str().unwrap().to_owned(),
+        )
+    };
+    let (burn, name) = run(&["--engine", "burn"]);
+    assert_eq!(name, "burn");
+    let (exact, name) = run(&["--engine", "cpu", "--exact"]);
+    assert_eq!((&exact, name.as_str()), (&burn, "cpu"));
+    let (fast, name) = run(&[]);
+    assert_eq!(
+        name, "cpu",
+        "the one that is taken where it can hold the model"
+    );
+    for threads in ["1", "2", "3"] {
+        assert_eq!(run(&["--threads", threads]).0, fast, "{threads} threads");
+    }
+}

@@ -82,6 +82,16 @@ fn devices_that_are_unknown_or_not_here() {
     }
 }
 
+#[test]
+fn engines_that_are_unknown_or_cannot() {
+    check(&["--engine", "gpu"], 2, &["gpu", "burn or cpu"]);
+    check(&["--threads", "-1"], 2, &["-1"]);
+    let model = tiny();
+    let ran = Home::new().run(["generate", "-m", &model, "--engine", "cpu", "hello"]);
+    assert!(ran.err.contains("head_dim is 8"), "{}", ran.err);
+    assert!(ran.code > Some(1) && ran.out.is_empty(), "{:?}", ran.code);
+}
+
 fn built_in(device: &str) -> bool {
     let devices = Home::new().run(["devices", "--json"]).ok().json();
     let info = devices

@@ -54,6 +54,9 @@ fn check_newer_dialect(folder: &Path, files: &ModelFiles, name: &str, tally: &mu
     tally.check(&format!("{name}/config_v5"), result);
 }
 
+/// Logits after the prompt, the tokens that follow, and the logits after the last of them.
+type Generated = (Vec<f32>, Vec<u32>, Vec<f32>);
+
 /// Every case of a golden on one engine.
 pub(super) fn check_engine(
     engine: Arc<dyn Engine>,
@@ -92,12 +95,7 @@ impl Run<'_> {
     }
 
     /// Logits after a prefill, and `steps` greedy tokens with the logits after the last of them.
-    fn generate(
-        &self,
-        plan: HookPlan,
-        prompt: &[u32],
-        steps: usize,
-    ) -> Result<(Vec<f32>, Vec<u32>, Vec<f32>), String> {
+    fn generate(&self, plan: HookPlan, prompt: &[u32], steps: usize) -> Result<Generated, String> {
         let text = |e: mx_runtime::engine::EngineError| e.to_string();
         let mut session = self.session(plan);
         let output = session.prefill(prompt, &Cancel::new()).map_err(text)?;

@@ -128,6 +128,8 @@ fn kind_of(path: &Path) -> anyhow::Result<Option<Kind>> {
         "mx-gguf-hostile/1" => Kind::GgufHostile,
         "mx-safetensors-hostile/1" => Kind::SafetensorsHostile,
         "mx-tiny-extract/1" => Kind::Extraction,
+        // Renderings of chat templates are checked beside the templates' code.
+        "mx-chat-templates/1" => return Ok(None),
         other if other.starts_with("mx-") => Kind::Unknown(other.to_owned()),
         _ => return Ok(None),
     }))

@@ -98,7 +98,7 @@ pub(crate) struct ModelFlags {
     pub(crate) engine: EngineChoice,
     /// Threads of the CPU engine [default: all processors]
     #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
     /// Let the CPU engine keep activations, keys and values in f32: slower, the reference of the same weights
     #[arg(long)]
     pub(crate) exact: bool,
@@ -187,7 +187,9 @@ fn after_help() -> String {
     let mut text =
         "Exit codes:\n    0  success, or the reader of a pipe went away\n    1  other failures\n"
             .to_owned();
-    for kind in mx::ErrorKind::ALL {
+    let mut kinds = mx::ErrorKind::ALL;
+    kinds.sort_by_key(|kind| kind.exit_code());
+    for kind in kinds {
         text += &format!("  {:>3}  {}\n", kind.exit_code(), kind.meaning());
     }
     text += "\nFolders: MX_HOME, or mx in the system's folder for application data.\n";

@@ -42,15 +42,21 @@ pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Resul
     let resolved = resolve(&flags.model, false, interrupt)?;
     let mut options = LoadOptions::on(flags.device);
     options.engine = flags.engine;
-    options.cpu.threads = flags.threads;
+    options.cpu.threads = flags.threads.map(usize::from);
     options.cpu.exact = flags.exact;
     let model = Model::load(&resolved.path, &options).map_err(mx::Error::from)?;
     let model = Arc::new(model.named(resolved.name));
+    let info = model.engine().info();
+    if info.engine != "cpu" && (flags.exact || flags.threads.is_some()) {
+        terminal::warn(format_args!(
+            "--exact and --threads have no effect: they belong to the cpu engine, this is {}",
+            info.engine
+        ));
+    }
     if !flags.quiet {
-        let info = model.engine().info();
         let name = terminal::printable(model.name());
         terminal::note(format_args!(
-            "local: {name} ({} engine on {})",
+            "local: {name} ({} engine, {})",
             info.engine, info.device
         ));
     }

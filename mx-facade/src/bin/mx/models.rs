@@ -109,7 +109,10 @@ pub(crate) fn remove(model: &str) -> anyhow::Result<u8> {
     let Some(removed) = removed? else {
         return Err(mx::Error::from(SourceError::UnknownName {
             name: model.to_owned(),
-            known: Vec::new(),
+            known: source::known_models()
+                .iter()
+                .map(|known| known.name)
+                .collect(),
             installed: store
                 .list()
                 .map_err(mx::Error::from)?

@@ -4,9 +4,10 @@ use super::error::CpuError;
 use super::kernels::Kernels;
 use super::kv::{KvCache, KvFormat, KvShape};
 use super::pack::Format;
-use super::step::{BatchRow, Forward, Workspace};
+use super::step::Forward;
 use super::threads::ThreadPool;
 use super::weights::{self, PackError, Weights};
+use super::work::{BatchRow, Workspace};
 use crate::config::ModelConfig;
 use crate::engine::{
     Engine, EngineError, EngineInfo, KvState, Row, Sequence, StepOutput, Want, check_rows,
@@ -115,7 +116,11 @@ impl CpuEngine {
             head_dim: config.head_dim,
             format,
         })?;
-        let device = format!("cpu ({}, {} threads)", kernels.isa(), pool.threads());
+        let threads = match pool.threads() {
+            1 => "1 thread".to_owned(),
+            n => format!("{n} threads"),
+        };
+        let device = format!("{}, {threads}", kernels.isa());
         let mode = if options.exact { " (exact)" } else { "" };
         Ok(CpuEngine {
             config: config.clone(),

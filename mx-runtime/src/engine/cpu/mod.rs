@@ -27,6 +27,7 @@ mod step;
 mod testing;
 pub mod threads;
 mod weights;
+mod work;
 
 pub use engine::{CpuEngine, CpuOptions};
 pub use error::CpuError;

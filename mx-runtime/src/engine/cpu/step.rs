@@ -5,145 +5,18 @@
 
 use super::attention::{AttentionParams, AttentionScratch, QueryTile, record_len, spans};
 use super::error::CpuError;
-use super::kernels::{Input, Kernels, LANES};
-use super::kv::KvCache;
+use super::kernels::{Kernels, LANES};
 use super::ops;
 use super::pack::PackedMatrix;
-use super::quantize::{BLOCK, QuantizedRows, ROW_TILE, unit_columns, write_columns, write_tile};
-use super::threads::{Columns, Grid, Region, Rows, ThreadPool, TileMut};
+use super::quantize::{BLOCK, ROW_TILE, unit_columns, write_columns};
+use super::threads::{Columns, Grid, Region, Rows, TileMut};
 use super::weights::{Layer, Weights};
+use super::work::{Activations, BatchRow, Failure, Inputs, Workspace, hook, norm_rows, quantize};
 use crate::config::{ModelConfig, Rope, Span};
-use crate::engine::RowHooks;
 use crate::hooks::{Captured, HookPoint};
-use std::sync::Mutex;
 
 /// Tokens of one sequence whose attention is computed together in a prompt.
 const QUERY_TILE: usize = 16;
-
-/// One row of the batch: tokens `first .. first + count` of the packed batch.
-pub(super) struct BatchRow<'a> {
-    pub(super) kv: &'a mut KvCache,
-    pub(super) first: usize,
-    pub(super) count: usize,
-    /// Position of the first token.
-    pub(super) position: usize,
-    pub(super) hooks: Option<RowHooks<'a>>,
-}
-
-/// What a step works on; kept between steps so that nothing is allocated once it has grown.
-#[derive(Debug)]
-pub(super) struct Workspace {
-    pub(super) pool: ThreadPool,
-    scratch: Vec<AttentionScratch>,
-    /// Residual stream, `[n, d_model]`.
-    x: Vec<f32>,
-    /// What is added to it, `[n, d_model]`.
-    delta: Vec<f32>,
-    /// Normalised rows, `[n, d_model]`, and the same in 8 bits.
-    normed: Activations,
-    /// `[n, (heads + 2 kv_heads) * head_dim]`.
-    qkv: Vec<f32>,
-    /// Attention output, `[n, heads * head_dim]`.
-    mixed: Activations,
-    /// Gated rows, `[n, d_ff]`.
-    gated: Activations,
-    up: Vec<f32>,
-    /// Attention of spans of keys before they are merged.
-    records: Vec<f32>,
-    /// `[n, head_dim / 2]` each.
-    cos: Vec<f32>,
-    sin: Vec<f32>,
-    pub(super) captures: Vec<Captured>,
-}
-
-/// Rows as f32 and, for the integer kernels, in 8 bits.
-#[derive(Debug)]
-struct Activations {
-    float: Vec<f32>,
-    fixed: QuantizedRows,
-}
-
-impl Activations {
-    fn new() -> Result<Self, CpuError> {
-        Ok(Activations {
-            float: Vec::new(),
-            fixed: QuantizedRows::new(0, 1)?,
-        })
-    }
-
-    fn reshape(&mut self, rows: usize, cols: usize, fixed: bool) -> Result<(), CpuError> {
-        self.float.resize(rows * cols, 0.0);
-        self.fixed.reshape(if fixed { rows } else { 0 }, cols)
-    }
-}
-
-/// How the input of a product is taken.
-#[derive(Clone, Copy)]
-struct Inputs<'a> {
-    float: &'a [f32],
-    fixed: &'a QuantizedRows,
-    exact: bool,
-}
-
-impl<'a> Inputs<'a> {
-    /// The input that suits a matrix: 8 bits for block formats, unless the mode is exact.
-    fn of(&self, matrix: &PackedMatrix) -> Input<'a> {
-        if self.exact || !matrix.format().is_quantized() {
-            Input::Float(self.float)
-        } else {
-            Input::Quantized(self.fixed)
-        }
-    }
-}
-
-/// The first error of a stage, from whichever thread.
-#[derive(Default)]
-struct Failure(Mutex<Option<CpuError>>);
-
-impl Failure {
-    fn note(&self, result: Result<(), CpuError>) {
-        if let Err(error) = result {
-            self.0
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .get_or_insert(error);
-        }
-    }
-
-    fn into_result(self) -> Result<(), CpuError> {
-        match self
-            .0
-            .into_inner()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-        {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Workspace {
-    pub(super) fn new(pool: ThreadPool) -> Result<Self, CpuError> {
-        let scratch = (0..pool.threads())
-            .map(|_| AttentionScratch::default())
-            .collect();
-        Ok(Workspace {
-            pool,
-            scratch,
-            x: Vec::new(),
-            delta: Vec::new(),
-            normed: Activations::new()?,
-            qkv: Vec::new(),
-            mixed: Activations::new()?,
-            gated: Activations::new()?,
-            up: Vec::new(),
-            records: Vec::new(),
-            cos: Vec::new(),
-            sin: Vec::new(),
-            captures: Vec::new(),
-        })
-    }
-}
 
 /// What does not change from step to step.
 pub(super) struct Forward<'a> {
@@ -706,95 +579,5 @@ impl Sum<'_> {
             product(panels, &mut delta);
             (0..x.rows()).for_each(|row| ops::add(kernels, x.row(row), delta.row(row)));
         });
-    }
-}
-
-/// Norms of rows, eight at a time.
-fn norm_rows(
-    region: &mut Region<'_>,
-    kernels: Kernels,
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    out: &mut Activations,
-    exact: bool,
-) {
-    let width = weight.len();
-    let Activations { float, fixed } = out;
-    let norm = |units: &std::ops::Range<usize>, part: &mut [f32]| {
-        let x = &x[units.start * ROW_TILE * width..];
-        for (x, y) in x.chunks_exact(width).zip(part.chunks_exact_mut(width)) {
-            ops::rmsnorm(kernels, x, weight, eps, y);
-        }
-    };
-    let rows = Rows::new(float, ROW_TILE * width);
-    if exact {
-        region.stage(rows, |units, part| norm(&units, part));
-        return;
-    }
-    let tile = tile_blocks(fixed);
-    region.stage((rows, fixed.by_tile()), |units, (part, blocks)| {
-        norm(&units, part);
-        for (tile, x) in blocks.chunks_mut(tile).zip(part.chunks(ROW_TILE * width)) {
-            write_tile(kernels, tile, x, width);
-        }
-    });
-}
-
-/// Rows in 8 bits, unless the mode is exact.
-fn quantize(region: &mut Region<'_>, kernels: Kernels, rows: &mut Activations, exact: bool) {
-    if exact {
-        return;
-    }
-    let Activations { float, fixed } = rows;
-    let (tile, width) = (tile_blocks(fixed), fixed.cols());
-    region.stage(fixed.by_tile(), |units, blocks| {
-        let x = &float[units.start * ROW_TILE * width..];
-        for (tile, x) in blocks.chunks_mut(tile).zip(x.chunks(ROW_TILE * width)) {
-            write_tile(kernels, tile, x, width);
-        }
-    });
-}
-
-/// Blocks of a tile of quantised rows.
-fn tile_blocks(rows: &QuantizedRows) -> usize {
-    (rows.cols().div_ceil(BLOCK) * rows.rows().clamp(1, ROW_TILE)).max(1)
-}
-
-/// Runs the hooks of `point` on the rows of `x`, `[n, d_model]`.
-fn hook(
-    point: HookPoint,
-    x: &mut [f32],
-    d_model: usize,
-    rows: &[BatchRow<'_>],
-    captures: &mut Vec<Captured>,
-) {
-    for (index, row) in rows.iter().enumerate() {
-        let Some(hooks) = row.hooks else { continue };
-        for edit in hooks.plan.edits(point) {
-            if let Some(run) = edit
-                .tokens
-                .within(hooks.prompt_len, row.position, row.count)
-            {
-                let lines = (row.first + run.start) * d_model..(row.first + run.end) * d_model;
-                x[lines]
-                    .chunks_exact_mut(d_model)
-                    .for_each(|line| edit.apply(line));
-            }
-        }
-        for capture in hooks.plan.captures(point) {
-            if let Some(run) = capture
-                .tokens
-                .within(hooks.prompt_len, row.position, row.count)
-            {
-                let lines = (row.first + run.start) * d_model..(row.first + run.end) * d_model;
-                captures.push(Captured {
-                    row: index,
-                    point,
-                    first_position: row.position + run.start,
-                    values: x[lines].to_vec(),
-                });
-            }
-        }
     }
 }

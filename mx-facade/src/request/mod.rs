@@ -1,10 +1,9 @@
 //! What a caller asks for: the same plain data for Rust, the program and, later, the wire.
 
-mod method;
 mod resolve;
 
-pub use method::Method;
-pub use resolve::{Origin, Setting, Settings};
+pub use mx_sampling::Method;
+pub use resolve::{Origin, Setting, Settings, built};
 
 use mx_runtime::template::Message;
 use mx_sampling::SamplingOptions;

@@ -10,8 +10,6 @@ use serde_json::{Map, Value};
 
 /// Most new tokens unless the request says otherwise.
 const DEFAULT_MAX_TOKENS: usize = 128;
-/// Temperature of the sampling methods unless request or model say otherwise.
-const DEFAULT_TEMPERATURE: f64 = 0.7;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,7 +93,8 @@ impl Settings {
             Some(method) => (method, Origin::Request),
             None => (Method::default(), Origin::BuiltIn),
         };
-        origins.add("sampling_method", method.to_string(), method_origin);
+        built(method)?;
+        origins.add("sampling_method", method.name(), method_origin);
 
         let greedy = method == Method::Greedy;
         if let Some(given) = request.sampling.temperature.filter(|t| greedy && *t != 0.0) {
@@ -106,14 +105,14 @@ impl Settings {
         }
         let mut asked = request.sampling.clone();
         if greedy {
-            asked.temperature = Some(0.0);
+            asked.temperature = None;
         }
         let recommended = if greedy {
             penalties_of(model)
         } else {
             recommended_by(model)
         };
-        let built_in = built_in(method);
+        let built_in = method.options(&SamplingOptions::default());
         let sampling = asked.or(&recommended).or(&built_in);
         origins.add_all(&asked, Origin::Request);
         origins.add_all(&recommended, Origin::Model);
@@ -168,34 +167,18 @@ fn penalties_of(model: &GenerationDefaults) -> SamplingOptions {
     }
 }
 
-/// What a method named without its parameter means.
-fn built_in(method: Method) -> SamplingOptions {
-    let sampling = SamplingOptions {
-        temperature: Some(DEFAULT_TEMPERATURE),
-        ..SamplingOptions::default()
-    };
-    match method {
-        Method::Greedy => SamplingOptions {
-            temperature: Some(0.0),
-            ..SamplingOptions::default()
-        },
-        Method::TopK => SamplingOptions {
-            top_k: Some(50),
-            ..sampling
-        },
-        Method::TopP => SamplingOptions {
-            top_p: Some(0.9),
-            ..sampling
-        },
-        Method::MinP => SamplingOptions {
-            min_p: Some(0.05),
-            ..sampling
-        },
-        Method::Typical => SamplingOptions {
-            typical_p: Some(0.95),
-            ..sampling
-        },
+/// Refuses methods that exist but are not built.
+///
+/// # Errors
+/// [`Error::Unsupported`] naming the method.
+pub fn built(method: Method) -> Result<Method, Error> {
+    if method.is_local() {
+        return Ok(method);
     }
+    Err(Error::unsupported(
+        format!("sampling method {}", method.name()),
+        "it is not built yet",
+    ))
 }
 
 /// Origins as they are collected; the first one of a name counts.

@@ -52,7 +52,6 @@ fn short_forms() {
 fn what_does_not_fit_names_itself() {
     for (json, words) in [
         (r#"{"sampling_method":"best"}"#, ["best", "top-k"]),
-        (r#"{"sampling_method":"ssd"}"#, ["ssd", "not built"]),
         (r#"{"on_overflow":"cut"}"#, ["cut", "truncate_prompt"]),
         (r#"{"max_tokens":-1}"#, ["-1", "usize"]),
     ] {
@@ -174,4 +173,17 @@ fn numbers_survive_json_to_the_last_bit() {
         let read: GenerateRequest = serde_json::from_str(&text).unwrap();
         assert_eq!(read.sampling.temperature, Some(temperature), "{text}");
     }
+}
+
+#[test]
+fn a_method_that_is_not_built_is_refused_by_name() {
+    let client = mx::Client::with_model(crate::tiny());
+    let mut request = GenerateRequest::new("x");
+    request.sampling_method = mx::Method::from_name("adaptive-determinantal-sampling").ok();
+    let error = client.run(&request).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(
+        error.to_string(),
+        "sampling method ads is not supported: it is not built yet"
+    );
 }

@@ -63,7 +63,7 @@ fn methods_that_are_unknown_or_not_built() {
     check(
         &["--method", "best"],
         2,
-        &["sampling_method", "best", "greedy, top-k"],
+        &["sampling method", "best", "greedy, top-k"],
     );
     check(&["--method", "ssd"], 7, &["ssd", "not built"]);
     check(

@@ -71,7 +71,7 @@ pub(crate) fn apply(
 ) -> Result<GenerateRequest, mx::Error> {
     request.system.clone_from(&flags.system);
     request.max_tokens = flags.max_tokens;
-    request.sampling_method = flags.method.as_deref().map(str::parse).transpose()?;
+    request.sampling_method = flags.method.as_deref().map(method).transpose()?;
     request.sampling.temperature = flags.temperature;
     request.sampling.top_k = flags.top_k;
     request.sampling.top_p = flags.top_p;
@@ -82,6 +82,10 @@ pub(crate) fn apply(
     request.stop.clone_from(&flags.stop);
     request.on_overflow = flags.on_overflow;
     Ok(request)
+}
+
+fn method(name: &str) -> Result<mx::Method, mx::Error> {
+    mx::request::built(mx::Method::from_name(name)?)
 }
 
 /// A progress bar on stderr; on anything but a terminal, one line a fetch.

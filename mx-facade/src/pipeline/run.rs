@@ -84,7 +84,7 @@ impl Run {
             sampler,
             mask: None,
             stream,
-            stop: StopDetector::new(settings.stop.clone()),
+            stop: StopDetector::new(settings.stop.clone())?,
             cancel: Cancel::new(),
             cached: 0,
             tokens: Vec::new(),

@@ -1,13 +1,16 @@
 //! Stop texts in a stream.
 
+use crate::error::Error;
+use mx_sampling::StopMatcher;
+
 /// Finds stop texts in text that arrives in pieces, and never lets a part of one through.
 ///
 /// The match that ends first counts, and of those that end together the longest. Text that may still become a stop
-/// text is held back.
+/// text is held back. The matching is [`StopMatcher`]'s; here its bytes are text.
 #[derive(Debug, Clone)]
 pub struct StopDetector {
     stops: Vec<String>,
-    held: String,
+    matcher: StopMatcher,
 }
 
 /// What a piece of text led to.
@@ -20,12 +23,13 @@ pub struct StopStep {
 }
 
 impl StopDetector {
-    /// A detector of these texts, none of them empty.
-    pub fn new(stops: Vec<String>) -> Self {
-        StopDetector {
-            stops,
-            held: String::new(),
-        }
+    /// A detector of these texts.
+    ///
+    /// # Errors
+    /// [`Error::Sampling`] for an empty text.
+    pub fn new(stops: Vec<String>) -> Result<Self, Error> {
+        let matcher = StopMatcher::new(&stops)?;
+        Ok(StopDetector { stops, matcher })
     }
 
     /// The stop text of an index.
@@ -33,61 +37,39 @@ impl StopDetector {
         self.stops.get(index).map(String::as_str)
     }
 
-    /// Takes the next piece.
+    /// Takes the next piece; none counts after a stop text was met.
     pub fn push(&mut self, piece: &str) -> StopStep {
-        let seen = self.held.len();
-        self.held.push_str(piece);
-        let ends = (seen + 1..=self.held.len()).filter(|&end| self.held.is_char_boundary(end));
-        for end in ends {
-            let text = &self.held.as_bytes()[..end];
-            let longest = (0..self.stops.len())
-                .filter(|&i| text.ends_with(self.stops[i].as_bytes()))
-                .max_by_key(|&i| (self.stops[i].len(), std::cmp::Reverse(i)));
-            if let Some(index) = longest {
-                let mut text = std::mem::take(&mut self.held);
-                text.truncate(end - self.stops[index].len());
-                return StopStep {
-                    text,
-                    stopped: Some(index),
-                };
-            }
-        }
-        let keep = self.longest_open_prefix();
-        let rest = self.held.split_off(self.held.len() - keep);
+        let (text, stopped) = self.matcher.push(piece.as_bytes());
         StopStep {
-            text: std::mem::replace(&mut self.held, rest),
-            stopped: None,
+            text: as_text(text),
+            stopped: stopped.map(|stopped| stopped.index),
         }
     }
 
     /// The text still held back, when nothing more will come.
     pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+        as_text(self.matcher.finish())
     }
+}
 
-    /// Length of the longest end of the held text with which a stop text begins.
-    fn longest_open_prefix(&self) -> usize {
-        let held = self.held.as_bytes();
-        self.stops
-            .iter()
-            .filter_map(|stop| {
-                let longest = held.len().min(stop.len() - 1);
-                (1..=longest)
-                    .rev()
-                    .find(|&n| held.ends_with(&stop.as_bytes()[..n]))
-            })
-            .max()
-            .unwrap_or(0)
+/// Bytes of the matcher as text: it takes whole characters, and what it holds back or cuts begins where a stop text
+/// begins, so it never parts a character.
+fn as_text(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(broken) => String::from_utf8_lossy(broken.as_bytes()).into_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// Text given out and stop met when `text` arrives in the given pieces.
     fn run(stops: &[&str], pieces: &[&str]) -> (String, Option<usize>) {
-        let mut detector = StopDetector::new(stops.iter().map(|s| s.to_string()).collect());
+        let stops = stops.iter().map(|s| s.to_string()).collect();
+        let mut detector = StopDetector::new(stops).unwrap();
         let mut text = String::new();
         for piece in pieces {
             let step = detector.push(piece);

@@ -17,6 +17,7 @@ use crate::config::ModelConfig;
 use crate::hooks::HookPlan;
 use std::any::Any;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A model that can be stepped.
@@ -116,6 +117,17 @@ pub enum Want {
     Last,
     /// Those after every token.
     All,
+}
+
+impl Want {
+    /// The tokens whose logits are wanted, of those that a row has in a packed batch.
+    pub(crate) fn lines(self, tokens: Range<usize>) -> Range<usize> {
+        match self {
+            Want::None => tokens.end..tokens.end,
+            Want::Last => tokens.end - 1..tokens.end,
+            Want::All => tokens,
+        }
+    }
 }
 
 /// A list of tokens and an engine's keys and values for them.

@@ -416,7 +416,7 @@ fn hostile_listings_are_refused() {
     };
     for name in [
         "../x.gguf",
-        "/tmp/x.gguf",
+        "/outside/x.gguf",
         "a/../../x.gguf",
         "..\\x.gguf",
         "C:\\x.gguf",

@@ -1,23 +1,16 @@
 //! `mx-gguf-hostile/1`: GGUF files that a reader or a model loader must refuse, and controls that must load.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, ensure};
 use mx_runtime::model::{LoadOptions, Model};
 use mx_runtime::weights::{Gguf, GgufArray, GgufValue, TensorStore};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Tally;
+use super::hostile::{self, Expect, judge, without_panic};
 
 const FORMAT: &str = "mx-gguf-hostile/1";
-
-#[derive(Deserialize)]
-struct Index {
-    format: String,
-    files: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 struct Case {
@@ -25,14 +18,6 @@ struct Case {
     expect: Expect,
     stage: Option<Stage>,
     metadata: Option<serde_json::Map<String, Value>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Expect {
-    Refuse,
-    Load,
-    RefuseOrLoad,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -47,18 +32,8 @@ enum Stage {
 /// # Errors
 /// An index that is missing or not of this format.
 pub(super) fn run(path: &Path) -> anyhow::Result<Tally> {
-    let index_path = path.join("index.json");
-    let text = std::fs::read(&index_path).with_context(|| index_path.display().to_string())?;
-    let index: Index =
-        serde_json::from_slice(&text).with_context(|| index_path.display().to_string())?;
-    ensure!(
-        index.format == FORMAT,
-        "{}: format is {:?}, wanted {FORMAT:?}",
-        index_path.display(),
-        index.format
-    );
     let mut tally = Tally::new("gguf_hostile");
-    for case in &index.files {
+    for case in &hostile::cases::<Case>(path, FORMAT)? {
         let file = path.join(&case.file);
         // The container stage of a file that only the model loader must refuse: it opens.
         let container = match (case.expect, case.stage) {
@@ -106,18 +81,6 @@ fn open_container(file: &Path, case: &Case) -> Result<Result<(), String>, String
         }
     }
     Ok(Ok(()))
-}
-
-fn judge(expect: Expect, given: Result<(), String>) -> Result<(), String> {
-    match (expect, given) {
-        (Expect::Refuse, Ok(())) => Err("loaded, wanted a refusal".to_owned()),
-        (Expect::Load, Err(error)) => Err(format!("refused, wanted it to load: {error}")),
-        _ => Ok(()),
-    }
-}
-
-fn without_panic<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| Err("panicked".to_owned()))
 }
 
 /// As the index writes values: 64-bit integers are strings.

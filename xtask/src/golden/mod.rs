@@ -7,6 +7,7 @@ mod compare;
 mod engines;
 mod gguf_hostile;
 mod gguf_model;
+mod hostile;
 mod quant_blocks;
 mod safetensors_hostile;
 mod sampling;

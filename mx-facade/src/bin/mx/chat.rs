@@ -186,11 +186,11 @@ impl Lines {
             history: Some(file),
         } = self
         {
-            let folder = file.parent().map(std::fs::create_dir_all);
+            // Where the folder cannot be made, saving says why.
+            let _ = file.parent().map(std::fs::create_dir_all);
             if let Err(error) = editor.save_history(file) {
                 terminal::warn(format_args!("the history could not be saved: {error}"));
             }
-            drop(folder);
         }
     }
 }

@@ -145,11 +145,7 @@ impl BurnEngine {
         let mut first = 0;
         for row in rows.iter() {
             let end = first + row.tokens.len();
-            let wanted = match row.want {
-                Want::None => end..end,
-                Want::Last => end - 1..end,
-                Want::All => first..end,
-            };
+            let wanted = row.want.lines(first..end);
             output.push_row(wanted.len());
             lines.extend(wanted.map(|line| line as u32));
             first = end;

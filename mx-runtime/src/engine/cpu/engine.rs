@@ -10,7 +10,7 @@ use super::weights::{self, PackError, Weights};
 use super::work::{BatchRow, Workspace};
 use crate::config::ModelConfig;
 use crate::engine::{
-    Engine, EngineError, EngineInfo, KvState, Row, Sequence, StepOutput, Want, check_rows,
+    Engine, EngineError, EngineInfo, KvState, Row, Sequence, StepOutput, check_rows,
 };
 use crate::weights::Checkpoint;
 use std::any::Any;
@@ -180,12 +180,7 @@ impl Engine for CpuEngine {
             let (first, count) = (tokens.len(), row.tokens.len());
             let position = row.sequence.len();
             tokens.extend_from_slice(row.tokens);
-            let end = first + count;
-            let wanted = match row.want {
-                Want::None => end..end,
-                Want::Last => end - 1..end,
-                Want::All => first..end,
-            };
+            let wanted = row.want.lines(first..first + count);
             output.push_row(wanted.len());
             lines.extend(wanted);
             let kv = row

@@ -153,11 +153,7 @@ impl Step<'_> {
         let point = HookPoint::AttnOut(index);
         let (mixed, exact) = (&mut *self.mixed, self.forward.exact);
         quantize(region, self.forward.kernels, mixed, exact);
-        let inputs = Inputs {
-            float: &mixed.float,
-            fixed: &mixed.fixed,
-            exact,
-        };
+        let inputs = mixed.inputs(exact);
         let sum = Sum {
             matrix: &layer.wo,
             bias: &layer.bo,
@@ -183,11 +179,7 @@ impl Step<'_> {
         self.norm(region, &layer.mlp_norm);
         self.gate_and_up(region, layer);
         let point = HookPoint::MlpOut(index);
-        let inputs = Inputs {
-            float: &self.gated.float,
-            fixed: &self.gated.fixed,
-            exact,
-        };
+        let inputs = self.gated.inputs(exact);
         let sum = Sum {
             matrix: &layer.down,
             bias: &layer.down_bias,
@@ -237,11 +229,7 @@ impl Step<'_> {
             exact,
             ..
         } = *self.forward;
-        let inputs = Inputs {
-            float: &self.normed.float,
-            fixed: &self.normed.fixed,
-            exact,
-        };
+        let inputs = self.normed.inputs(exact);
         let width = config.q_width() + 2 * config.kv_width();
         let failure = &self.failure;
         // All widths are multiples of 16, so panels of the three matrices follow each other without a gap.
@@ -422,11 +410,7 @@ impl Step<'_> {
             ..
         } = *self.forward;
         let (ff, n, failure) = (config.d_ff, self.n, &self.failure);
-        let inputs = Inputs {
-            float: &self.normed.float,
-            fixed: &self.normed.fixed,
-            exact,
-        };
+        let inputs = self.normed.inputs(exact);
         let gate = Columns::new(&mut self.gated.float, ff, BLOCK);
         let up = Columns::new(self.up, ff, BLOCK);
         let product = |matrix: &PackedMatrix,
@@ -512,11 +496,7 @@ impl Step<'_> {
             self.normed.reshape(lines.len(), d_model, !exact)?;
             self.norm(region, &weights.final_norm);
         }
-        let inputs = Inputs {
-            float: &self.normed.float,
-            fixed: &self.normed.fixed,
-            exact,
-        };
+        let inputs = self.normed.inputs(exact);
         let (head, failure) = (weights.head(), &self.failure);
         logits.resize(lines.len() * config.vocab, 0.0);
         region.stage(

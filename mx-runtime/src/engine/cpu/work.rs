@@ -72,6 +72,15 @@ impl Activations {
         self.float.resize(rows * cols, 0.0);
         self.fixed.reshape(if fixed { rows } else { 0 }, cols)
     }
+
+    /// The rows as the input of a product.
+    pub(super) fn inputs(&self, exact: bool) -> Inputs<'_> {
+        Inputs {
+            float: &self.float,
+            fixed: &self.fixed,
+            exact,
+        }
+    }
 }
 
 /// How the input of a product is taken.

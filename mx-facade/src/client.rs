@@ -2,12 +2,13 @@
 
 use crate::error::Error;
 use crate::generation::Generation;
-use crate::pipeline::{Plan, Run};
-use crate::request::{GenerateRequest, Method, Overflow, Prompt};
+use crate::pipeline::{Loaded, Plan, Run};
+use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use mx_runtime::device::DeviceId;
 use mx_runtime::model::{LoadOptions, Model};
 use mx_runtime::source::{self, ModelRef, NoProgress, Progress, Store};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -31,7 +32,9 @@ pub struct Client {
     options: LoadOptions,
     store: Option<Store>,
     sources: source::Options,
-    model: Option<Arc<Model>>,
+    model: Option<Loaded>,
+    /// Models that requests name besides the main one, by the name they are asked for.
+    others: BTreeMap<String, Loaded>,
 }
 
 /// Sets up a [`Client`].
@@ -131,6 +134,7 @@ impl ClientBuilder {
             store: self.store,
             sources: self.sources,
             model: None,
+            others: BTreeMap::new(),
         }
     }
 }
@@ -144,7 +148,7 @@ impl Client {
     /// A client of a model that is already loaded.
     pub fn with_model(model: Arc<Model>) -> Self {
         let mut client = Client::builder().model(model.name()).build();
-        client.model = Some(model);
+        client.model = Some(model.into());
         client
     }
 
@@ -182,7 +186,13 @@ impl Client {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::unsupported("a model that is not loaded", "call Client::load first")
         })?;
-        Run::new(Plan::new(Arc::clone(model), request, random_seed)?)
+        let models = |name: &str| self.others.get(name).cloned();
+        Run::new(Plan::with_models(
+            model.clone(),
+            &models,
+            request,
+            random_seed,
+        )?)
     }
 
     /// Sets the key of the remote service.
@@ -217,7 +227,39 @@ impl Client {
         if self.model.is_some() {
             return Ok(());
         }
-        let name = self.model_name.as_deref().ok_or(Error::NoModel)?;
+        let name = self.model_name.clone().ok_or(Error::NoModel)?;
+        self.model = Some(self.fetch(&name, progress)?);
+        Ok(())
+    }
+
+    /// Loads every model that a request names: the main one, the one that drafts, those of an ensemble.
+    ///
+    /// # Errors
+    /// As [`load`](Client::load).
+    pub fn load_for(
+        &mut self,
+        request: &GenerateRequest,
+        progress: &mut dyn Progress,
+    ) -> Result<(), Error> {
+        self.load_with(progress)?;
+        let controls = &request.controls;
+        let names = controls.ensemble_models.iter().chain(&controls.draft_model);
+        for name in names {
+            if !self.others.contains_key(name) {
+                let model = self.fetch(name, progress)?;
+                self.others.insert(name.clone(), model);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a loaded model that requests may name besides the main one.
+    pub fn add_model(&mut self, name: impl Into<String>, model: Arc<Model>) {
+        self.others.insert(name.into(), model.into());
+    }
+
+    /// Finds, fetches and loads a model.
+    fn fetch(&self, name: &str, progress: &mut dyn Progress) -> Result<Loaded, Error> {
         let reference = ModelRef::parse(name)?;
         let (path, name) = match (&reference, &self.store) {
             (ModelRef::Path(path), None) => (path.clone(), None),
@@ -234,8 +276,7 @@ impl Client {
         if let Some(name) = name {
             model = model.named(name);
         }
-        self.model = Some(Arc::new(model));
-        Ok(())
+        Ok(Arc::new(model).into())
     }
 
     /// Frees the loaded model; it can be loaded again.
@@ -245,7 +286,7 @@ impl Client {
 
     /// The loaded model.
     pub fn model(&self) -> Option<&Arc<Model>> {
-        self.model.as_ref()
+        self.model.as_deref()
     }
 
     /// Where requests run.
@@ -295,9 +336,38 @@ impl Request<'_> {
         top_p(p: f64),
         min_p(p: f64),
         seed(seed: u64),
+        n(outputs: usize),
+        best_of_n(candidates: usize),
+        logprobs(top: usize),
+        json_schema(schema: serde_json::Value),
+        regex(pattern: impl Into<String>),
+        choices(texts: impl IntoIterator<Item = impl Into<String>>),
         stop(text: impl Into<String>),
         on_overflow(overflow: Overflow),
         include_trace(include: bool),
+    }
+
+    /// See [`GenerateRequest::grammar`].
+    pub fn grammar(mut self, syntax: GrammarSyntax, text: impl Into<String>) -> Self {
+        self.request = self.request.grammar(syntax, text);
+        self
+    }
+
+    /// Changes anything else of the request.
+    ///
+    /// ```no_run
+    /// # fn ask(client: &mx::Client) -> Result<(), mx::Error> {
+    /// let answer = client
+    ///     .request("Copy this: one two three one two three")
+    ///     .with(|request| request.controls.speculative_steps = Some(8))
+    ///     .method(mx::Method::Speculative)
+    ///     .run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with(mut self, change: impl FnOnce(&mut GenerateRequest)) -> Self {
+        change(&mut self.request);
+        self
     }
 
     /// The request as data.

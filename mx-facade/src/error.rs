@@ -1,5 +1,6 @@
 //! One error, and one table of what it means outside: exit code and HTTP status.
 
+use mx_constrain::ConstrainError;
 use mx_runtime::engine::EngineError;
 use mx_runtime::engine::cpu::CpuError;
 use mx_runtime::error::LoadError;
@@ -67,6 +68,9 @@ pub enum Error {
     /// A sampling parameter or a row of logits.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// A constraint that cannot be compiled, or that exceeds a limit on the way.
+    #[error(transparent)]
+    Constrain(#[from] ConstrainError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -173,6 +177,10 @@ impl Error {
             Error::Request { .. } | Error::UnknownField { .. } | Error::EmptyPrompt => {
                 ErrorKind::InvalidRequest
             }
+            Error::Constrain(error) if error.is_input() || error.is_limit() => {
+                ErrorKind::InvalidRequest
+            }
+            Error::Constrain(_) => ErrorKind::Sampling,
             Error::Template(_) | Error::Tokenizer(_) => ErrorKind::InvalidRequest,
             Error::Unsupported { .. } => ErrorKind::Unsupported,
             Error::NoModel => ErrorKind::ModelNotFound,

@@ -1,5 +1,7 @@
 //! The answer to a request.
 
+use crate::pipeline::TokenLogprobs;
+use crate::pipeline::output::Output;
 use crate::request::{Method, Setting};
 use crate::trace::Trace;
 use mx_runtime::engine::EngineInfo;
@@ -18,6 +20,12 @@ pub struct Generation {
     /// The stop text that ended it, where [`FinishReason::Stop`] came from one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_text: Option<String>,
+    /// Log-probabilities of the tokens, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<TokenLogprobs>,
+    /// All outputs, best or first first, where more than one was asked for; the fields above are those of the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
     /// Tokens read and written.
     pub usage: Usage,
     /// The seed used. The same request with this seed gives the same tokens on the same engine.
@@ -39,8 +47,46 @@ pub struct Generation {
     pub trace: Option<Trace>,
 }
 
+/// One of several outputs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Choice {
+    /// The random stream that it was drawn from.
+    pub stream: usize,
+    /// The text.
+    pub text: String,
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// The stop text that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_text: Option<String>,
+    /// Log-probabilities of its tokens, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<TokenLogprobs>,
+    /// What the choice among candidates went by: the mean log-probability a token under the model's own law, or the
+    /// score of a beam search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+}
+
+impl Choice {
+    pub(crate) fn new(stream: usize, output: Output) -> Self {
+        Choice {
+            stream,
+            score: output.score(),
+            finish_reason: output.finish.unwrap_or_default(),
+            text: output.text,
+            tokens: output.tokens,
+            stop_text: output.stop_text,
+            logprobs: output.logprobs,
+        }
+    }
+}
+
 /// Why a generation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FinishReason {
@@ -51,6 +97,7 @@ pub enum FinishReason {
     /// The model's context is full.
     ContextFull,
     /// The caller asked to stop; the text is what there was.
+    #[default]
     Cancelled,
 }
 

@@ -72,13 +72,17 @@ pub mod home;
 pub mod pipeline;
 pub mod request;
 pub mod route;
+mod strategy;
 pub mod trace;
 
 pub use client::{Client, ClientBuilder, Request};
 pub use error::{Error, ErrorKind};
-pub use generation::{FinishReason, Generation, Route, Usage, Warning};
-pub use request::{GenerateRequest, Method, Origin, Overflow, Prompt, Setting, Settings};
+pub use generation::{Choice, FinishReason, Generation, Route, Usage, Warning};
+pub use request::{
+    Constraints, Controls, GenerateRequest, Method, Origin, Overflow, Prompt, Setting, Settings,
+};
 pub use route::{ExecutionMode, Fallback};
 
+pub use mx_constrain as constrain;
 pub use mx_runtime as runtime;
 pub use mx_sampling as sampling;

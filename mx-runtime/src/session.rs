@@ -57,6 +57,18 @@ impl Session {
         }
     }
 
+    /// A session that goes on with this sequence of the same engine; its tokens count as the prompt.
+    pub fn with_sequence(mut self, sequence: Sequence) -> Self {
+        self.prompt_len = sequence.len();
+        self.sequence = sequence;
+        self
+    }
+
+    /// The sequence alone.
+    pub fn into_sequence(self) -> Sequence {
+        self.sequence
+    }
+
     /// Edits and captures of all further steps.
     pub fn with_hooks(mut self, hooks: Arc<HookPlan>) -> Self {
         self.hooks = hooks;
@@ -68,6 +80,11 @@ impl Session {
     pub fn with_prefill_chunk(mut self, tokens: usize) -> Self {
         self.chunk = tokens.max(1);
         self
+    }
+
+    /// Tokens of a prompt computed in one step.
+    pub fn prefill_chunk(&self) -> usize {
+        self.chunk
     }
 
     /// The engine.

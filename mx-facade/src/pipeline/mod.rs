@@ -8,40 +8,50 @@
 //! dropping it or setting its [`Cancel`](mx_runtime::session::Cancel) flag.
 
 mod clock;
+mod constraint;
+pub(crate) mod lane;
+mod loaded;
+mod logprobs;
+mod mask;
+pub(crate) mod output;
 mod prompt;
 mod run;
 mod stop;
+pub(crate) mod target;
 
-pub use run::{Chunk, Run};
+pub use loaded::Loaded;
+pub use logprobs::TokenLogprobs;
+pub use mask::TokenMask;
+pub use output::Chunk;
+pub use run::Run;
 pub use stop::{StopDetector, StopStep};
 
 use crate::error::Error;
 use crate::generation::Warning;
-use crate::request::{GenerateRequest, Overflow, Settings};
+use crate::request::{Decoding, GenerateRequest, Overflow, Settings};
+use mx_constrain::Constraint;
+use mx_runtime::hooks::HookPlan;
 use mx_runtime::model::Model;
+use mx_sampling::{GREEDY_BELOW, SamplingOptions};
 use std::sync::Arc;
-
-/// Allows or forbids tokens at each step; where constraints plug in.
-pub trait TokenMask: Send {
-    /// The tokens allowed next, as bit words over the vocabulary (least significant bit first, 1 = allowed);
-    /// `None` allows all.
-    ///
-    /// # Errors
-    /// Whatever keeps the constraint from going on.
-    fn mask(&mut self) -> Result<Option<&[u32]>, Error>;
-
-    /// Records the token that was chosen.
-    ///
-    /// # Errors
-    /// When the token is not allowed.
-    fn commit(&mut self, token: u32) -> Result<(), Error>;
-}
 
 /// Everything that a generation needs, worked out before the first step.
 #[derive(Debug)]
 pub struct Plan {
-    pub(crate) model: Arc<Model>,
+    pub(crate) model: Loaded,
+    /// The model that drafts.
+    pub(crate) draft: Option<Loaded>,
+    /// The models that decide together with the main one.
+    pub(crate) ensemble: Vec<Loaded>,
     pub(crate) settings: Settings,
+    /// The sampler chain: that of the settings, less what the members of an ensemble do themselves.
+    pub(crate) chain: SamplingOptions,
+    /// Temperature of each member of an ensemble.
+    pub(crate) member_temperature: f64,
+    /// What the output must look like.
+    pub(crate) constraint: Option<Constraint>,
+    /// Edits inside the forward pass.
+    pub(crate) hooks: Option<Arc<HookPlan>>,
     pub(crate) prompt: Vec<u32>,
     /// Whether the text to come goes on where the prompt stops.
     pub(crate) continued: bool,
@@ -55,10 +65,24 @@ impl Plan {
     /// # Errors
     /// [`Error`] for anything in the request that cannot be carried out.
     pub fn new(
-        model: Arc<Model>,
+        model: impl Into<Loaded>,
         request: &GenerateRequest,
         seed: impl FnOnce() -> u64,
     ) -> Result<Self, Error> {
+        Plan::with_models(model, &|_| None, request, seed)
+    }
+
+    /// As [`new`](Plan::new), for a request that names further models; `models` gives a loaded one by its name.
+    ///
+    /// # Errors
+    /// As [`new`](Plan::new), and [`Error::Unsupported`] for a model that is not loaded.
+    pub fn with_models(
+        model: impl Into<Loaded>,
+        models: &dyn Fn(&str) -> Option<Loaded>,
+        request: &GenerateRequest,
+        seed: impl FnOnce() -> u64,
+    ) -> Result<Self, Error> {
+        let model = model.into();
         let mut warnings = Vec::new();
         let mut settings = Settings::resolve(request, model.generation(), seed, &mut warnings)?;
         let mut prompt = prompt::tokens(&model, request, &mut warnings)?;
@@ -80,15 +104,62 @@ impl Plan {
             let suppressed = settings.sampling.suppress_tokens.get_or_insert_default();
             suppressed.extend(known..vocab);
         }
+        let spec = request.constraints.spec();
+        let constraint = spec.map(|spec| model.constraint(&spec)).transpose()?;
+        let named = |field: &str, name: &str| {
+            models(name).ok_or_else(|| {
+                let reason = "it is not loaded; see Client::load_for";
+                Error::unsupported(format!("{field} {name}"), reason)
+            })
+        };
+        let draft = match &settings.strategy.decoding {
+            Decoding::Rows {
+                drafts: Some(drafts),
+                ..
+            } => drafts.model.as_deref(),
+            _ => None,
+        };
+        let draft = draft.map(|name| named("draft_model", name)).transpose()?;
+        let ensemble = settings.strategy.ensemble.as_ref();
+        let ensemble = ensemble
+            .into_iter()
+            .flat_map(|ensemble| &ensemble.models)
+            .map(|name| named("ensemble_models", name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut chain = settings.sampling.clone();
+        let mut member_temperature = 1.0;
+        if !ensemble.is_empty() {
+            one_vocabulary(&model, &ensemble)?;
+            // Each member applies the temperature itself; the chain acts on what they decided together.
+            if let Some(temperature) = chain.temperature.filter(|t| *t >= GREEDY_BELOW) {
+                member_temperature = temperature;
+                chain.temperature = Some(1.0);
+            }
+        }
         let continued = prompt::is_continued(&model, request);
         Ok(Plan {
             model,
+            draft,
+            ensemble,
+            chain,
+            member_temperature,
+            constraint,
+            hooks: None,
             continued,
             settings,
             prompt,
             eos_tokens,
             warnings,
         })
+    }
+
+    /// The constraint of the request in its first state.
+    pub(crate) fn mask(&self) -> Result<Option<Box<dyn TokenMask>>, Error> {
+        let Some(constraint) = &self.constraint else {
+            return Ok(None);
+        };
+        let mask = constraint::ConstraintMask::new(constraint, &self.model)?;
+        Ok(Some(Box::new(mask)))
     }
 
     /// The prompt as the model sees it.
@@ -104,6 +175,18 @@ impl Plan {
     /// What was ignored, replaced or cut so far.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+}
+
+/// Refuses an ensemble whose laws are not over the same tokens.
+fn one_vocabulary(model: &Loaded, others: &[Loaded]) -> Result<(), Error> {
+    let same = |other: &&Loaded| !crate::strategy::same_vocabulary(model, other);
+    match others.iter().find(same) {
+        Some(other) => Err(Error::unsupported(
+            format!("ensemble_models {}", other.name()),
+            format!("its vocabulary differs from that of {}", model.name()),
+        )),
+        None => Ok(()),
     }
 }
 

@@ -1,56 +1,52 @@
 //! The loop.
 
-use super::{Plan, StopDetector, TokenMask};
+use super::lane::Lane;
+use super::{Chunk, Plan, TokenMask};
 use crate::error::Error;
-use crate::generation::{FinishReason, Generation, Route, Usage, Warning};
-use crate::trace::{TRACE_VERSION, Trace, TraceStep};
-use mx_runtime::engine::{EngineError, StepOutput, Want};
+use crate::generation::{Choice, FinishReason, Generation, Route, Usage, Warning};
+use crate::strategy::{Decoder, Round};
+use crate::trace::{TRACE_VERSION, Trace};
+use mx_runtime::engine::EngineError;
 use mx_runtime::session::{Cancel, Session};
-use mx_runtime::tokenizer::{TextStream, Tokenizer};
-use mx_sampling::Sampler;
+use mx_sampling::strategy::best_of::{Candidate, select};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// A generation in progress: an iterator over [`Chunk`]s.
 ///
-/// It ends after the chunk whose `finish_reason` is set, or after an error; [`into_generation`](Run::into_generation)
-/// then gives the answer, or what there is of it.
+/// It ends after the chunks whose `finish_reason` is set, one an output, or after an error;
+/// [`into_generation`](Run::into_generation) then gives the answer, or what there is of it.
+///
+/// With `best_of_n` the chunks come at the end, once it is known which candidates are returned; a beam search gives its
+/// outputs at the end too.
 pub struct Run {
     plan: Plan,
-    session: Session,
-    sampler: Sampler,
-    mask: Option<Box<dyn TokenMask>>,
-    /// `None` for a model without a tokenizer, which generates tokens only.
-    stream: Option<TextStream>,
-    stop: StopDetector,
+    lanes: Vec<Lane>,
+    decoder: Box<dyn Decoder>,
     cancel: Cancel,
     /// Tokens of the prompt that the session held already.
     cached: usize,
-    tokens: Vec<u32>,
-    text: String,
-    stop_text: Option<String>,
-    finish: Option<FinishReason>,
+    prefill_micros: Option<u64>,
+    /// Chunks on their way out.
+    chunks: VecDeque<Chunk>,
+    /// The lanes that are returned, best first, once that is known.
+    chosen: Option<Vec<usize>>,
+    /// An error of the setting up, to come out first.
+    refused: Option<Error>,
     failed: bool,
-    trace: Option<Trace>,
-}
-
-/// What one token added.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
-pub struct Chunk {
-    /// The token; `None` in a last chunk that only ends the generation.
-    pub token: Option<u32>,
-    /// Text that became certain. Never part of a character, never part of a stop text.
-    pub text: String,
-    /// Set in the last chunk.
-    pub finish_reason: Option<FinishReason>,
 }
 
 impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tokens: Vec<&[u32]> = self
+            .lanes
+            .iter()
+            .map(|lane| &lane.output.tokens[..])
+            .collect();
         f.debug_struct("Run")
-            .field("tokens", &self.tokens)
-            .field("finish", &self.finish)
+            .field("tokens", &tokens)
+            .field("finished", &self.chosen.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -61,52 +57,55 @@ impl Run {
     /// # Errors
     /// [`Error::Sampling`] for a parameter out of range, [`Error::Request`] for stop texts without a tokenizer.
     pub fn new(plan: Plan) -> Result<Self, Error> {
-        let settings = &plan.settings;
-        let vocab = plan.model.config().vocab;
-        let mut sampler = Sampler::new(&settings.sampling, vocab, settings.seed, 0)?;
-        sampler.observe_prompt(&plan.prompt);
-        let stream = plan.model.tokenizer();
-        let stream = stream
-            .map(|tokenizer| text_stream(&plan, tokenizer))
-            .transpose()?;
-        if stream.is_none() && !settings.stop.is_empty() {
-            return Err(Error::unsupported("stop", "the model has no tokenizer"));
+        let candidates = plan.settings.strategy.candidates;
+        let mut lanes = (0..candidates)
+            .map(|index| Lane::new(&plan, index))
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(mask) = plan.mask()? {
+            for lane in &mut lanes {
+                lane.mask = Some(mask.fork()?);
+            }
         }
-        let trace = settings.include_trace.then(|| Trace {
-            version: TRACE_VERSION,
-            settings: settings.origins.clone(),
-            prompt_tokens: plan.prompt.clone(),
-            prefill_micros: 0,
-            steps: Vec::new(),
-        });
+        let decoder = crate::strategy::decoder(&plan)?;
         Ok(Run {
-            session: Session::new(Arc::clone(plan.model.engine())),
-            sampler,
-            mask: None,
-            stream,
-            stop: StopDetector::new(settings.stop.clone())?,
+            lanes,
+            decoder,
             cancel: Cancel::new(),
             cached: 0,
-            tokens: Vec::new(),
-            text: String::new(),
-            stop_text: None,
-            finish: None,
+            prefill_micros: None,
+            chunks: VecDeque::new(),
+            chosen: None,
+            refused: None,
             failed: false,
-            trace,
             plan,
         })
     }
 
-    /// Restricts the tokens of every step.
+    /// Restricts the tokens of every step, in place of the request's own constraint. With several outputs the mask must
+    /// be one that can be [forked](TokenMask::fork).
     pub fn with_mask(mut self, mask: Box<dyn TokenMask>) -> Self {
-        self.mask = Some(mask);
+        let (first, others) = match self.lanes.split_first_mut() {
+            Some(lanes) => lanes,
+            None => return self,
+        };
+        for lane in others {
+            match mask.fork() {
+                Ok(mask) => lane.mask = Some(mask),
+                Err(error) => self.refused = Some(error),
+            }
+        }
+        first.mask = Some(mask);
         self
     }
 
     /// Goes on in a session of the same engine: what its tokens and the prompt have in common from the start is not
     /// computed again.
     pub fn with_session(mut self, session: Session) -> Self {
-        self.session = session;
+        if session.engine().info().id != self.plan.model.engine().info().id {
+            self.refused = Some(EngineError::ForeignSequence { row: 0 }.into());
+            return self;
+        }
+        self.decoder.resume(session);
         self
     }
 
@@ -144,209 +143,178 @@ impl Run {
 
     /// The answer, and the session for a next run that begins with the same tokens.
     pub fn into_parts(mut self) -> (Generation, Session) {
-        if self.finish.is_none() {
-            let rest = self.rest_of_text();
-            self.text += &rest;
-        }
+        self.stop_all();
+        let chosen = match self.chosen.take() {
+            Some(chosen) => chosen,
+            None => (0..self.plan.settings.strategy.n).collect(),
+        };
         let info = self.plan.model.engine().info().clone();
+        let generated = self.lanes.iter().map(|lane| lane.output.tokens.len()).sum();
+        let mut warnings = std::mem::take(&mut self.plan.warnings);
+        self.decoder.report(&mut warnings);
+        let limit = self.plan.model.config().max_context;
+        let full = |lane: &Lane| lane.output.finish == Some(FinishReason::ContextFull);
+        if self.lanes.iter().any(full) {
+            warnings.push(Warning::new(
+                "context_full",
+                format!("the model's context of {limit} tokens is full"),
+            ));
+        }
+        warnings.extend(self.lanes.iter_mut().find_map(unfinished));
+        let session = self
+            .decoder
+            .into_session(Arc::clone(self.plan.model.engine()));
+        let mut lanes: Vec<Option<Lane>> = self.lanes.into_iter().map(Some).collect();
+        let mut choices: Vec<Choice> = Vec::with_capacity(chosen.len());
+        let mut steps = Vec::new();
+        for (rank, index) in chosen.into_iter().enumerate() {
+            let Some(mut lane) = lanes.get_mut(index).and_then(Option::take) else {
+                continue;
+            };
+            if rank == 0 {
+                steps = std::mem::take(&mut lane.output.steps);
+            }
+            choices.push(Choice::new(index, lane.output));
+        }
+        let settings = &self.plan.settings;
+        let trace = settings.include_trace.then(|| Trace {
+            version: TRACE_VERSION,
+            settings: settings.origins.clone(),
+            prompt_tokens: self.plan.prompt.clone(),
+            prefill_micros: self.prefill_micros.unwrap_or(0),
+            steps,
+        });
+        let first = choices.first().cloned().unwrap_or_default();
         let generation = Generation {
-            text: self.text,
-            finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),
-            stop_text: self.stop_text,
+            text: first.text,
+            tokens: first.tokens,
+            finish_reason: first.finish_reason,
+            stop_text: first.stop_text,
+            logprobs: first.logprobs,
+            choices: match choices.len() {
+                0 | 1 => Vec::new(),
+                _ => choices,
+            },
             usage: Usage {
                 prompt_tokens: self.plan.prompt.len(),
-                completion_tokens: self.tokens.len(),
+                completion_tokens: generated,
                 cached_tokens: self.cached,
             },
-            tokens: self.tokens,
-            seed: self.plan.settings.seed,
-            method: self.plan.settings.method,
+            seed: settings.seed,
+            method: settings.method,
             route: Route::Local,
             model: self.plan.model.name().to_owned(),
             engine: info,
-            warnings: self.plan.warnings,
+            warnings,
             settings: self.plan.settings.origins,
-            trace: self.trace,
+            trace,
         };
-        (generation, self.session)
+        (generation, session)
     }
 
-    /// One token: its logits, the mask, the chain and the draw.
-    fn advance(&mut self) -> Result<Chunk, Error> {
+    /// Ends every output that goes on.
+    fn stop_all(&mut self) {
+        for lane in &mut self.lanes {
+            lane.output.end(None, FinishReason::Cancelled);
+        }
+    }
+
+    /// One round of the decoder.
+    fn advance(&mut self) -> Result<(), Error> {
         if self.cancel.is_cancelled() {
-            return Ok(self.ended(None, FinishReason::Cancelled));
+            self.stop_all();
+        } else {
+            let started = Instant::now();
+            let round = Round {
+                prompt: &self.plan.prompt,
+                cancel: &self.cancel,
+            };
+            match self.decoder.round(&mut self.lanes, &round) {
+                Ok(cached) => self.cached = cached.unwrap_or(self.cached),
+                Err(Error::Engine(EngineError::Cancelled)) => self.stop_all(),
+                Err(error) => return Err(error),
+            }
+            let micros = started.elapsed().as_micros() as u64;
+            self.prefill_micros.get_or_insert(micros);
         }
-        let started = Instant::now();
-        let first = self.tokens.is_empty();
-        if first && self.session.engine().info().id != self.plan.model.engine().info().id {
-            return Err(EngineError::ForeignSequence { row: 0 }.into());
-        }
-        let stepped = match self.tokens.last() {
-            None => prefill(
-                &mut self.session,
-                &self.plan.prompt,
-                &mut self.cached,
-                &self.cancel,
-            ),
-            Some(&token) => self.session.step(&[token], Want::Last),
-        };
-        let output = match stepped {
-            Err(EngineError::Cancelled) => return Ok(self.ended(None, FinishReason::Cancelled)),
-            other => other?,
-        };
-        let micros = started.elapsed().as_micros() as u64;
-        let logits = output.last_mut(0).unwrap_or_default();
-        let allowed = match &mut self.mask {
-            Some(mask) => mask.mask()?,
-            None => None,
-        };
-        let draw = self.sampler.sample(logits, allowed)?;
-        self.sampler.commit(draw.token);
-        if let Some(mask) = &mut self.mask {
-            mask.commit(draw.token)?;
-        }
-        self.tokens.push(draw.token);
-        self.record(draw.token, draw.logprob, micros, first);
-        self.emit(draw.token)
-    }
-
-    /// The text of a new token, and whether it ends the generation.
-    fn emit(&mut self, token: u32) -> Result<Chunk, Error> {
-        if self.plan.eos_tokens.contains(&token) {
-            return Ok(self.ended(Some(token), FinishReason::Stop));
-        }
-        let piece = match &mut self.stream {
-            Some(stream) => stream.push(token)?,
-            None => String::new(),
-        };
-        let step = self.stop.push(&piece);
-        self.text += &step.text;
-        if let Some(stop) = step.stopped {
-            self.stop_text = self.stop.stop(stop).map(str::to_owned);
-            self.finish = Some(FinishReason::Stop);
-            return Ok(Chunk {
-                token: Some(token),
-                text: step.text,
-                finish_reason: self.finish,
+        let strategy = &self.plan.settings.strategy;
+        let done = self.lanes.iter().all(|lane| !lane.output.goes_on());
+        if done {
+            self.chosen = Some(match strategy.candidates > strategy.n {
+                true => self.best(strategy.n),
+                false => (0..strategy.n).collect(),
             });
         }
-        let finish = if self.tokens.len() >= self.plan.settings.max_tokens {
-            Some(FinishReason::Length)
-        } else if self.session.room() == 0 {
-            let limit = self.plan.model.config().max_context;
-            let message = format!("the model's context of {limit} tokens is full");
-            self.plan
-                .warnings
-                .push(Warning::new("context_full", message));
-            Some(FinishReason::ContextFull)
-        } else {
-            None
-        };
-        Ok(match finish {
-            None => Chunk {
-                token: Some(token),
-                text: step.text,
-                finish_reason: None,
-            },
-            Some(reason) => {
-                let mut chunk = self.ended(Some(token), reason);
-                chunk.text.insert_str(0, &step.text);
-                chunk
+        if strategy.candidates == strategy.n {
+            for lane in &mut self.lanes {
+                self.chunks.append(&mut lane.output.chunks);
             }
-        })
-    }
-
-    /// The last chunk: what was held back comes out now.
-    fn ended(&mut self, token: Option<u32>, reason: FinishReason) -> Chunk {
-        let text = self.rest_of_text();
-        self.text += &text;
-        self.finish = Some(reason);
-        Chunk {
-            token,
-            text,
-            finish_reason: Some(reason),
-        }
-    }
-
-    /// Text held back by the character and stop detectors.
-    fn rest_of_text(&mut self) -> String {
-        let tail = self
-            .stream
-            .as_mut()
-            .map(TextStream::finish)
-            .unwrap_or_default();
-        let step = self.stop.push(&tail);
-        match step.stopped {
-            Some(stop) => {
-                self.stop_text = self.stop.stop(stop).map(str::to_owned);
-                step.text
+        } else if let Some(chosen) = &self.chosen {
+            for (rank, index) in chosen.iter().enumerate() {
+                let chunks = self.lanes[*index].output.chunks.drain(..);
+                self.chunks.extend(chunks.map(|mut chunk| {
+                    chunk.index = rank;
+                    chunk
+                }));
             }
-            None => step.text + &self.stop.finish(),
         }
+        Ok(())
     }
 
-    fn record(&mut self, token: u32, logprob: f64, micros: u64, first: bool) {
-        let Some(trace) = &mut self.trace else { return };
-        if first {
-            trace.prefill_micros = micros;
+    /// The best `count` lanes, best first.
+    fn best(&self, count: usize) -> Vec<usize> {
+        let mut left: Vec<usize> = (0..self.lanes.len()).collect();
+        let mut best = Vec::with_capacity(count);
+        while best.len() < count {
+            let candidates: Vec<Candidate> = left
+                .iter()
+                .map(|index| Candidate {
+                    mean_logprob: self.lanes[*index].output.mean_logprob(),
+                    ..Candidate::default()
+                })
+                .collect();
+            let Some(at) = select(&candidates) else { break };
+            best.push(left.remove(at));
         }
-        let text = self
-            .plan
-            .model
-            .tokenizer()
-            .and_then(|tokenizer| tokenizer.token_bytes(token))
-            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-            .unwrap_or_default();
-        let step_micros = if first { 0 } else { micros };
-        trace.steps.push(TraceStep {
-            token,
-            text,
-            logprob,
-            step_micros,
-        });
+        best
     }
 }
 
-/// A stream of the text to come. Where that goes on with the prompt, a first space belongs to it, and so do the bytes
-/// that finish a character.
-fn text_stream(plan: &Plan, tokenizer: &Arc<dyn Tokenizer>) -> Result<TextStream, Error> {
-    let stream = TextStream::new(Arc::clone(tokenizer));
-    let is_text =
-        |token: &u32| (*token as usize) < tokenizer.vocab_size() && !tokenizer.is_special(*token);
-    let context: Vec<u32> = plan.prompt.iter().copied().filter(is_text).collect();
-    Ok(match plan.continued && !context.is_empty() {
-        true => stream.with_context(&context)?,
-        false => stream,
-    })
-}
-
-/// Computes a prompt as far as the session does not hold it; its last token always, for its logits.
-fn prefill<'s>(
-    session: &'s mut Session,
-    prompt: &[u32],
-    cached: &mut usize,
-    cancel: &Cancel,
-) -> Result<&'s mut StepOutput, EngineError> {
-    let common = session
-        .tokens()
-        .iter()
-        .zip(prompt)
-        .take_while(|(a, b)| a == b)
-        .count();
-    *cached = common.min(prompt.len() - 1);
-    session.truncate(*cached);
-    session.prefill(&prompt[*cached..], cancel)
+/// An output that ended before it satisfied its constraint.
+fn unfinished(lane: &mut Lane) -> Option<Warning> {
+    let mask = lane.mask.as_mut()?;
+    if mask.is_accepting().unwrap_or(true) {
+        return None;
+    }
+    let by = match lane.output.finish? {
+        FinishReason::Length => "max_tokens",
+        FinishReason::Stop => "a stop text",
+        FinishReason::ContextFull => "the model's context",
+        FinishReason::Cancelled => "the caller",
+    };
+    let message = format!("the output was cut by {by} before it satisfied its constraint");
+    Some(Warning::new("constraint_unfinished", message))
 }
 
 impl Iterator for Run {
     type Item = Result<Chunk, Error>;
 
     fn next(&mut self) -> Option<Result<Chunk, Error>> {
-        if self.finish.is_some() || self.failed {
-            return None;
+        if let Some(error) = self.refused.take() {
+            self.failed = true;
+            return Some(Err(error));
         }
-        let result = self.advance();
-        self.failed = result.is_err();
-        Some(result)
+        loop {
+            if let Some(chunk) = self.chunks.pop_front() {
+                return Some(Ok(chunk));
+            }
+            if self.chosen.is_some() || self.failed {
+                return None;
+            }
+            if let Err(error) = self.advance() {
+                self.failed = true;
+                return Some(Err(error));
+            }
+        }
     }
 }

@@ -1,9 +1,15 @@
 //! What a caller asks for: the same plain data for Rust, the program and, later, the wire.
 
+mod constraints;
+mod controls;
 mod resolve;
+mod shorthand;
 
+pub use constraints::{Constraints, GrammarSyntax};
+pub use controls::{Beam, Controls, Decoding, DrafterKind, Drafts, Ensemble, Strategy, Voting};
 pub use mx_sampling::Method;
-pub use resolve::{Origin, Setting, Settings, built};
+pub use resolve::{Origin, Setting, Settings};
+pub use shorthand::schema_from_shorthand;
 
 use mx_runtime::template::Message;
 use mx_sampling::SamplingOptions;
@@ -42,6 +48,12 @@ pub struct GenerateRequest {
     /// The parameters of the sampling chain.
     #[serde(flatten)]
     pub sampling: SamplingOptions,
+    /// The parameters of the strategies.
+    #[serde(flatten)]
+    pub controls: Controls,
+    /// What the output must look like.
+    #[serde(flatten)]
+    pub constraints: Constraints,
     /// Seed of the random stream; drawn and reported unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -127,6 +139,11 @@ impl GenerateRequest {
         }
     }
 
+    /// Whether the output is constrained.
+    pub fn is_constrained(&self) -> bool {
+        !self.constraints.names().is_empty()
+    }
+
     /// Sets [`system`](Self::system).
     pub fn system(mut self, text: impl Into<String>) -> Self {
         self.system = Some(text.into());
@@ -172,6 +189,49 @@ impl GenerateRequest {
     /// Keeps tokens at least `p` times as likely as the best, 0 to 1.
     pub fn min_p(mut self, p: f64) -> Self {
         self.sampling.min_p = Some(p);
+        self
+    }
+
+    /// The output validates against this JSON Schema.
+    pub fn json_schema(mut self, schema: serde_json::Value) -> Self {
+        self.constraints.json_schema = Some(schema);
+        self
+    }
+
+    /// The whole output matches this ECMA-262 regular expression.
+    pub fn regex(mut self, pattern: impl Into<String>) -> Self {
+        self.constraints.regex_pattern = Some(pattern.into());
+        self
+    }
+
+    /// The output belongs to the language of this grammar.
+    pub fn grammar(mut self, syntax: GrammarSyntax, text: impl Into<String>) -> Self {
+        self.constraints.grammar = Some(text.into());
+        self.constraints.grammar_syntax = Some(syntax);
+        self
+    }
+
+    /// The output is one of these texts.
+    pub fn choices(mut self, texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.constraints.choices = texts.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets how many outputs are returned.
+    pub fn n(mut self, outputs: usize) -> Self {
+        self.controls.n = Some(outputs);
+        self
+    }
+
+    /// Sets how many candidates are generated, of which the best is returned.
+    pub fn best_of_n(mut self, candidates: usize) -> Self {
+        self.controls.best_of_n = Some(candidates);
+        self
+    }
+
+    /// Asks for log-probabilities: of every token, and of so many of the most likely ones.
+    pub fn logprobs(mut self, top: usize) -> Self {
+        self.controls.logprobs = Some(top);
         self
     }
 

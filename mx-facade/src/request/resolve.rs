@@ -1,6 +1,6 @@
 //! Request over model over built-in defaults, with the origin of every value.
 
-use super::{GenerateRequest, Method, Overflow};
+use super::{Decoding, GenerateRequest, Method, Overflow, Strategy};
 use crate::error::Error;
 use crate::generation::Warning;
 use mx_runtime::config::GenerationDefaults;
@@ -45,6 +45,8 @@ pub struct Settings {
     pub method: Method,
     /// The sampling chain.
     pub sampling: SamplingOptions,
+    /// How many outputs, by which search, with which drafts and models.
+    pub strategy: Strategy,
     /// Most new tokens.
     pub max_tokens: usize,
     /// Seed of the random stream.
@@ -93,8 +95,17 @@ impl Settings {
             Some(method) => (method, Origin::Request),
             None => (Method::default(), Origin::BuiltIn),
         };
-        built(method)?;
         origins.add("sampling_method", method.name(), method_origin);
+
+        request.constraints.check()?;
+        origins.add_serde_all(&request.constraints, Origin::Request);
+        let strategy = Strategy::resolve(
+            &request.controls,
+            method,
+            request.is_constrained(),
+            &mut origins,
+            warnings,
+        )?;
 
         let greedy = method == Method::Greedy;
         if let Some(given) = request.sampling.temperature.filter(|t| greedy && *t != 0.0) {
@@ -103,20 +114,26 @@ impl Settings {
                 format!("temperature {given} has no effect under the method greedy"),
             ));
         }
+        let beam = matches!(strategy.decoding, Decoding::Beam(_));
         let mut asked = request.sampling.clone();
         if greedy {
             asked.temperature = None;
         }
-        let recommended = if greedy {
-            penalties_of(model)
-        } else {
-            recommended_by(model)
+        if beam {
+            drop_what_only_draws(&mut asked, warnings);
+        }
+        let recommended = match greedy || beam {
+            true => penalties_of(model),
+            false => recommended_by(model),
         };
-        let built_in = method.options(&SamplingOptions::default());
+        let built_in = match beam {
+            true => SamplingOptions::default(),
+            false => method.options(&SamplingOptions::default()),
+        };
         let sampling = asked.or(&recommended).or(&built_in);
-        origins.add_all(&asked, Origin::Request);
-        origins.add_all(&recommended, Origin::Model);
-        origins.add_all(&built_in, Origin::BuiltIn);
+        origins.add_serde_all(&asked, Origin::Request);
+        origins.add_serde_all(&recommended, Origin::Model);
+        origins.add_serde_all(&built_in, Origin::BuiltIn);
 
         let (seed, seed_origin) = match request.seed {
             Some(seed) => (seed, Origin::Request),
@@ -137,6 +154,7 @@ impl Settings {
         Ok(Settings {
             method,
             sampling,
+            strategy,
             max_tokens,
             seed,
             stop: request.stop.clone(),
@@ -146,6 +164,42 @@ impl Settings {
             origins: origins.sorted(),
         })
     }
+}
+
+/// A beam search ranks by the model's own law: temperature and truncations have nothing to act on.
+fn drop_what_only_draws(asked: &mut SamplingOptions, warnings: &mut Vec<Warning>) {
+    macro_rules! drop {
+        ($($field:ident),+ $(,)?) => {
+            $(if asked.$field.take().is_some() {
+                let message = concat!(
+                    stringify!($field),
+                    " has no effect: a beam search ranks by the model's own law",
+                );
+                warnings.push(Warning::new("no_effect", message));
+            })+
+        };
+    }
+    drop!(
+        temperature,
+        dynatemp_range,
+        dynatemp_exponent,
+        top_k,
+        top_p,
+        min_p,
+        typical_p,
+        epsilon_cutoff,
+        eta_cutoff,
+        top_n_sigma,
+        top_h,
+        tail_free,
+        xtc_threshold,
+        xtc_probability,
+        mirostat,
+        mirostat_tau,
+        mirostat_eta,
+        adaptive_p_target,
+        adaptive_p_decay,
+    );
 }
 
 /// What the model's files recommend, as sampling options.
@@ -167,26 +221,12 @@ fn penalties_of(model: &GenerationDefaults) -> SamplingOptions {
     }
 }
 
-/// Refuses methods that exist but are not built.
-///
-/// # Errors
-/// [`Error::Unsupported`] naming the method.
-pub fn built(method: Method) -> Result<Method, Error> {
-    if method.is_local() {
-        return Ok(method);
-    }
-    Err(Error::unsupported(
-        format!("sampling method {}", method.name()),
-        "it is not built yet",
-    ))
-}
-
 /// Origins as they are collected; the first one of a name counts.
 #[derive(Default)]
-struct Origins(Vec<Setting>);
+pub(super) struct Origins(Vec<Setting>);
 
 impl Origins {
-    fn add(&mut self, name: &str, value: impl Into<Value>, origin: Origin) {
+    pub(super) fn add(&mut self, name: &str, value: impl Into<Value>, origin: Origin) {
         if !self.0.iter().any(|setting| setting.name == name) {
             self.0.push(Setting {
                 name: name.to_owned(),
@@ -196,7 +236,7 @@ impl Origins {
         }
     }
 
-    fn add_serde(&mut self, name: &str, value: &impl Serialize, origin: Origin) {
+    pub(super) fn add_serde(&mut self, name: &str, value: &impl Serialize, origin: Origin) {
         self.add(
             name,
             serde_json::to_value(value).unwrap_or(Value::Null),
@@ -204,7 +244,7 @@ impl Origins {
         );
     }
 
-    fn add_all(&mut self, options: &SamplingOptions, origin: Origin) {
+    fn add_serde_all(&mut self, options: &impl Serialize, origin: Origin) {
         let map = match serde_json::to_value(options) {
             Ok(Value::Object(map)) => map,
             _ => Map::new(),
@@ -214,7 +254,12 @@ impl Origins {
         }
     }
 
-    fn or<T: Copy + Into<Value>>(&mut self, name: &str, given: Option<T>, default: T) -> T {
+    pub(super) fn or<T: Copy + Into<Value>>(
+        &mut self,
+        name: &str,
+        given: Option<T>,
+        default: T,
+    ) -> T {
         let (value, origin) = match given {
             Some(value) => (value, Origin::Request),
             None => (default, Origin::BuiltIn),

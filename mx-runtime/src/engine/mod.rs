@@ -42,6 +42,12 @@ pub trait Engine: Send + Sync + Debug {
     /// sequence that would become longer than the model's context. On an error no sequence has changed.
     fn step(&self, rows: &mut [Row<'_>], output: &mut StepOutput) -> Result<(), EngineError>;
 
+    /// Rows of the input embedding, `[tokens, d_model]` one after the other.
+    ///
+    /// # Errors
+    /// [`EngineError::TokenOutOfRange`], or [`EngineError::Device`] when the device fails.
+    fn embedding(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError>;
+
     /// The engine's own type, for interfaces that only one engine has.
     fn as_any(&self) -> &dyn Any;
 }
@@ -211,6 +217,17 @@ impl Sequence {
     }
 }
 
+/// The first token outside the vocabulary is an error.
+pub(crate) fn check_tokens(tokens: &[u32], config: &ModelConfig) -> Result<(), EngineError> {
+    match tokens.iter().find(|&&token| token as usize >= config.vocab) {
+        Some(&token) => Err(EngineError::TokenOutOfRange {
+            token,
+            vocab: config.vocab,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// The checks that every engine makes before a step.
 pub(crate) fn check_rows(
     rows: &[Row<'_>],
@@ -243,12 +260,7 @@ fn check_row(
     if tokens.is_empty() {
         return Err(EngineError::EmptyRow { row });
     }
-    if let Some(&token) = tokens.iter().find(|&&token| token as usize >= config.vocab) {
-        return Err(EngineError::TokenOutOfRange {
-            token,
-            vocab: config.vocab,
-        });
-    }
+    check_tokens(tokens, config)?;
     if sequence.len() + tokens.len() > config.max_context {
         return Err(EngineError::ContextFull {
             used: sequence.len(),

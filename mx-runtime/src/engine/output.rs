@@ -80,6 +80,15 @@ impl StepOutput {
             .filter(|line| !line.is_empty())
     }
 
+    /// Line `index` of batch row `row`, to be processed in place.
+    pub fn line_mut(&mut self, row: usize, index: usize) -> Option<&mut [f32]> {
+        let range = self.range(row);
+        let start = range.start + index * self.vocab;
+        (start < range.end)
+            .then(|| self.logits.get_mut(start..start + self.vocab))
+            .flatten()
+    }
+
     /// What was captured, in the order of the forward pass.
     pub fn captures(&self) -> &[Captured] {
         &self.captures
@@ -150,6 +159,9 @@ mod tests {
             Some(vec![5.0, 6.0])
         );
         assert_eq!(output.last_mut(1), None);
+        assert_eq!(output.line_mut(2, 0), Some(&mut [3.0, 4.0][..]));
+        assert_eq!(output.line_mut(2, 2), None);
+        assert_eq!(output.line_mut(1, 0), None);
         assert!(output.logits(7).is_empty());
     }
 }

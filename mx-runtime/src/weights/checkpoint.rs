@@ -78,14 +78,7 @@ impl Checkpoint {
         config: &ModelConfig,
     ) -> Result<Weight<'_>, CheckpointError> {
         let name = param.name(self.naming);
-        let tensor = match self.naming {
-            Naming::Gguf => self.store.tensor(&name)?,
-            // Checkpoints of the bare decoder leave out the prefix.
-            Naming::HuggingFace => match self.store.tensor(&format!("model.{name}"))? {
-                Some(tensor) => Some(tensor),
-                None => self.store.tensor(&name)?,
-            },
-        };
+        let tensor = self.find(&name)?;
         let tensor = tensor.ok_or_else(|| CheckpointError::Missing {
             file: self.file(),
             tensor: name.clone(),
@@ -111,6 +104,24 @@ impl Checkpoint {
             _ => RowOrder::AsStored,
         };
         Ok(Weight { tensor, row_order })
+    }
+
+    /// Says that a parameter has been taken over, see [`TensorStore::release`].
+    pub fn release(&self, param: Param) {
+        let name = param.name(self.naming);
+        if let Ok(Some(tensor)) = self.find(&name) {
+            self.store.release(tensor.name);
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Option<RawTensor<'_>>, WeightsError> {
+        // Checkpoints of the bare decoder leave out the prefix.
+        if self.naming == Naming::HuggingFace
+            && let Some(tensor) = self.store.tensor(&format!("model.{name}"))?
+        {
+            return Ok(Some(tensor));
+        }
+        self.store.tensor(name)
     }
 
     fn interleaves_heads(&self) -> bool {

@@ -3,11 +3,13 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+#[cfg(target_os = "linux")]
+use memmap2::UncheckedAdvice;
 
 use super::WeightsError;
 
@@ -49,6 +51,27 @@ impl FileBytes {
         let map = unsafe { Mmap::map(&file) }.map_err(io("map"))?;
         Ok(Self::Mapped(map))
     }
+
+    /// Gives the memory of the pages that hold `range` back to the system, which reads them from the file again when
+    /// they are needed. Only advice, and only on Linux: elsewhere nothing happens.
+    pub(super) fn release(&self, range: Range<usize>) {
+        #[cfg(target_os = "linux")]
+        if let Self::Mapped(map) = self
+            && range.start < range.end
+            && range.end <= map.len()
+        {
+            // SAFETY: a read-only map of a file has no contents of its own; a page that was dropped comes back with the
+            // bytes of the file, which nobody changes while it is mapped (the condition of `open`).
+            let dropped = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+            if let Err(error) = dropped {
+                tracing::debug!(%error, "pages of a weight file stay in memory");
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
+    }
 }
 
 impl Deref for FileBytes {
@@ -69,5 +92,27 @@ impl fmt::Debug for FileBytes {
             Self::Memory(_) => "Memory",
         };
         write!(formatter, "{kind}({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn released_pages_come_back_with_the_same_bytes() {
+        let bytes: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), &bytes).unwrap();
+        let map = FileBytes::open(file.path()).unwrap();
+        assert!(matches!(map, FileBytes::Mapped(_)) && *map == *bytes);
+        for range in [0..bytes.len(), 5000..5001, 7..150_000, 3..3] {
+            map.release(range);
+            assert!(*map == *bytes);
+        }
+        map.release(0..bytes.len() + 1);
+        map.release(usize::MAX - 1..usize::MAX);
+        FileBytes::Memory(bytes.clone().into()).release(0..10);
     }
 }

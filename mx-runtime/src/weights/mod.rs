@@ -64,6 +64,10 @@ pub trait TensorStore: Send + Sync + Debug {
     /// [`WeightsError::UnsupportedDtype`] if the tensor exists but its values cannot be used as weights.
     fn tensor(&self, name: &str) -> Result<Option<RawTensor<'_>>, WeightsError>;
 
+    /// Says that the values of a tensor have been read and are not needed soon: the memory of its pages may be given
+    /// back. Reading them again is right, and slower. Names that do not exist are ignored.
+    fn release(&self, _name: &str) {}
+
     /// The file or folder that was opened.
     fn path(&self) -> &Path;
 }

@@ -11,6 +11,7 @@
 //! - [`ensemble`]: several models, one law.
 //! - [`beam`]: beam search, plain, diverse, sampled and constrained.
 //! - [`best_of`]: choosing among finished candidates.
+//! - [`SparseLaw`]: the law of a step as a list, for what outlives the step.
 //! - [`schedule`]: temperature and top-p per candidate and retry.
 
 pub mod beam;
@@ -21,4 +22,7 @@ pub mod drafters;
 mod eigen;
 pub mod ensemble;
 pub mod schedule;
+mod sparse;
 pub mod speculative;
+
+pub use sparse::SparseLaw;

@@ -40,6 +40,10 @@ impl Engine for Interrupting {
         self.inner.step(rows, output)
     }
 
+    fn embedding(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.inner.embedding(tokens)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self.inner.as_any()
     }

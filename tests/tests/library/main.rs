@@ -7,6 +7,7 @@ mod engine_suite;
 mod cancel;
 mod client;
 mod closures;
+mod constrain;
 mod default_model;
 mod engines;
 mod fast_mode;
@@ -17,6 +18,7 @@ mod mask;
 mod mutations;
 mod request;
 mod sessions;
+mod strategies;
 mod streaming;
 
 use mx_runtime::device::DeviceId;

@@ -174,16 +174,3 @@ fn numbers_survive_json_to_the_last_bit() {
         assert_eq!(read.sampling.temperature, Some(temperature), "{text}");
     }
 }
-
-#[test]
-fn a_method_that_is_not_built_is_refused_by_name() {
-    let client = mx::Client::with_model(crate::tiny());
-    let mut request = GenerateRequest::new("x");
-    request.sampling_method = mx::Method::from_name("adaptive-determinantal-sampling").ok();
-    let error = client.run(&request).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(
-        error.to_string(),
-        "sampling method ads is not supported: it is not built yet"
-    );
-}

@@ -390,3 +390,28 @@ fn engines_are_chosen_and_named() {
         assert_eq!(run(&["--threads", threads]).0, fast, "{threads} threads");
     }
 }
+
+#[test]
+fn weights_are_quantised_while_loading() {
+    let home = Home::new();
+    let model = mx_tests::data::folder("llama3_rope_untied");
+    let model = model.display().to_string();
+    let run = |more: &[&str]| {
+        let mut all = vec![
+            "generate", "-m", &model, "--raw", "hello", "-n", "8", "-t", "0", "--json",
+        ];
+        all.extend(more);
+        let json = home.run(all).ok().json();
+        (json["engine"].to_string(), json["tokens"].clone())
+    };
+    for (format, name) in [("q8_0", "Q8_0"), ("q4_1", "Q4_1"), ("q4_0", "Q4_0")] {
+        let (engine, tokens) = run(&["--quantize", format]);
+        assert!(engine.contains(name), "{engine}");
+        assert_eq!(tokens.as_array().unwrap().len(), 8);
+    }
+    let (plain, wanted) = run(&[]);
+    assert!(!plain.contains("Q8_0"), "{plain}");
+    assert_eq!(run(&["--kv", "f16"]).1, wanted, "the default");
+    run(&["--kv", "fixed16"]);
+    run(&["--kv", "fixed8"]);
+}

@@ -59,17 +59,11 @@ fn words_where_numbers_are_wanted() {
 }
 
 #[test]
-fn methods_that_are_unknown_or_not_built() {
+fn methods_that_are_unknown() {
     check(
         &["--method", "best"],
         2,
         &["sampling method", "best", "greedy, top-k"],
-    );
-    check(&["--method", "ssd"], 7, &["ssd", "not built"]);
-    check(
-        &["--method", "speculative_decoding"],
-        7,
-        &["speculative-decoding", "not built"],
     );
 }
 
@@ -254,4 +248,20 @@ fn prompt_files_that_cannot_be_read() {
         .refused(1);
     let ran = home.run(["generate", "--prompt-file", "a", "b"]).refused(2);
     assert!(ran.err.contains("--prompt-file"), "{}", ran.err);
+}
+
+#[test]
+fn what_only_the_cpu_engine_can_do() {
+    let model = mx_tests::data::gguf("llama_q64_q4_0").display().to_string();
+    let run = |more: &[&str], code: i32, word: &str| {
+        let mut all = vec!["generate", "-m", &model, "--raw", "hello", "-n", "2"];
+        all.extend(more);
+        let ran = Home::new().run(&all).refused(code);
+        assert!(ran.err.contains(word), "{more:?}: {}", ran.err);
+    };
+    for flag in [["--quantize", "q8_0"], ["--kv", "fixed8"]] {
+        run(&[flag[0], flag[1], "--engine", "burn"], 4, flag[0]);
+        run(&[flag[0], "q5_k"], 2, "wanted");
+    }
+    run(&["--kv", "f16", "--exact"], 2, "--exact");
 }

@@ -1,8 +1,10 @@
 //! What can be typed.
 
+use crate::controls::{ConstraintFlags, StrategyFlags};
 use clap::{Args, Parser, Subcommand};
 use mx::Overflow;
 use mx::runtime::device::DeviceId;
+use mx::runtime::engine::cpu::{Format, KvFormat};
 use mx::runtime::model::EngineChoice;
 use std::path::PathBuf;
 
@@ -17,7 +19,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Answer a prompt, streaming the text
-    Generate(GenerateFlags),
+    Generate(Box<GenerateFlags>),
     /// Talk with a model
     Chat(ChatFlags),
     /// Fetch a model into the model folder
@@ -74,6 +76,10 @@ pub(crate) struct GenerateFlags {
     pub(crate) model: ModelFlags,
     #[command(flatten)]
     pub(crate) sampling: SamplingFlags,
+    #[command(flatten)]
+    pub(crate) constraint: ConstraintFlags,
+    #[command(flatten)]
+    pub(crate) strategy: StrategyFlags,
 }
 
 #[derive(Args)]
@@ -102,6 +108,13 @@ pub(crate) struct ModelFlags {
     /// Let the CPU engine keep activations, keys and values in f32: slower, the reference of the same weights
     #[arg(long)]
     pub(crate) exact: bool,
+    /// Quantise every matrix while loading: q8_0, q4_1 or q4_0; only on the CPU engine
+    #[arg(long, value_name = "FORMAT", value_parser = weight_format)]
+    pub(crate) quantize: Option<Format>,
+    /// How the CPU engine stores keys and values: f16, fixed16 (13-bit integers, faster at length) or fixed8 (half
+    /// the memory) [default: f16]
+    #[arg(long, value_name = "FORMAT", value_parser = kv_format, conflicts_with = "exact")]
+    pub(crate) kv: Option<KvFormat>,
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -116,7 +129,8 @@ pub(crate) struct SamplingFlags {
     /// Most new tokens [default: 128; chat: 1024]
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) max_tokens: Option<usize>,
-    /// Sampling method: greedy, top-k, top-p, min-p, typical [default: top-k]
+    /// Method: greedy, top-k, top-p, min-p, typical, ads, guided-generation, beam-search, constrained-beam-search,
+    /// speculative-decoding, ssd, ensemble-sampling [default: top-k]
     #[arg(long, value_name = "NAME")]
     pub(crate) method: Option<String>,
     /// Softmax temperature, 0 is greedy [default: the model's, else 0.7]
@@ -172,6 +186,24 @@ fn engine(text: &str) -> Result<EngineChoice, String> {
         "burn" => Ok(EngineChoice::Burn),
         "cpu" => Ok(EngineChoice::Cpu),
         _ => Err("wanted auto, burn or cpu".to_owned()),
+    }
+}
+
+fn weight_format(text: &str) -> Result<Format, String> {
+    match text {
+        "q8_0" => Ok(Format::Q8_0),
+        "q4_1" => Ok(Format::Q4_1),
+        "q4_0" => Ok(Format::Q4_0),
+        _ => Err("wanted q8_0, q4_1 or q4_0".to_owned()),
+    }
+}
+
+fn kv_format(text: &str) -> Result<KvFormat, String> {
+    match text {
+        "f16" => Ok(KvFormat::F16),
+        "fixed16" => Ok(KvFormat::Fixed16),
+        "fixed8" => Ok(KvFormat::Fixed8),
+        _ => Err("wanted f16, fixed16 or fixed8".to_owned()),
     }
 }
 

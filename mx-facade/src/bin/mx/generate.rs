@@ -15,14 +15,18 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
     };
     let mut request = load::apply(&flags.sampling, GenerateRequest::new(prompt))?;
     request.raw = flags.raw.then_some(true);
+    flags.constraint.apply(&mut request)?;
+    flags.strategy.apply(&mut request);
     let interrupt = Interrupt::install()?;
-    let client = load::client(&flags.model, &interrupt)?;
+    let mut client = load::client(&flags.model, &interrupt)?;
+    load::others(&mut client, &request, &flags.model, &interrupt)?;
+    let several = request.controls.n.is_some_and(|n| n > 1);
     let mut run = client.stream(&request)?.with_cancel(interrupt.current());
 
     let mut ends_with_newline = true;
     for chunk in run.by_ref() {
         let chunk = chunk?;
-        if !flags.json && !chunk.text.is_empty() {
+        if !flags.json && !several && !chunk.text.is_empty() {
             terminal::data(&chunk.text)?;
             ends_with_newline = chunk.text.ends_with('\n');
         }
@@ -30,6 +34,8 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
     let generation = run.into_generation();
     if flags.json {
         terminal::data(&(serde_json::to_string_pretty(&generation)? + "\n"))?;
+    } else if several {
+        print_all(&generation.choices)?;
     } else if !ends_with_newline || generation.text.is_empty() {
         terminal::data("\n")?;
     }
@@ -49,6 +55,18 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
         FinishReason::Cancelled => INTERRUPTED,
         _ => 0,
     })
+}
+
+/// Several outputs, each under a line with its number.
+fn print_all(choices: &[mx::Choice]) -> anyhow::Result<()> {
+    for (index, choice) in choices.iter().enumerate() {
+        terminal::data(&format!(
+            "[{}] {}\n",
+            index + 1,
+            choice.text.trim_end_matches('\n')
+        ))?;
+    }
+    Ok(())
 }
 
 /// The text that was typed, or stdin where there is none.

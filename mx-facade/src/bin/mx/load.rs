@@ -4,7 +4,7 @@ use crate::flags::{ModelFlags, SamplingFlags};
 use crate::interrupt::Interrupt;
 use crate::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use mx::runtime::model::{LoadOptions, Model};
+use mx::runtime::model::{EngineChoice, LoadOptions, Model};
 use mx::runtime::source::{self, ModelRef, Progress, ResolvedModel, SourceKind, Store};
 use mx::{Client, GenerateRequest};
 use std::io::{IsTerminal, stderr};
@@ -39,13 +39,7 @@ pub(crate) fn resolve(
 
 /// A client with its model loaded; says on stderr which route it takes.
 pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Result<Client> {
-    let resolved = resolve(&flags.model, false, interrupt)?;
-    let mut options = LoadOptions::on(flags.device);
-    options.engine = flags.engine;
-    options.cpu.threads = flags.threads.map(usize::from);
-    options.cpu.exact = flags.exact;
-    let model = Model::load(&resolved.path, &options).map_err(mx::Error::from)?;
-    let model = Arc::new(model.named(resolved.name));
+    let model = open(&flags.model, flags, interrupt)?;
     let info = model.engine().info();
     if info.engine != "cpu" && (flags.exact || flags.threads.is_some()) {
         terminal::warn(format_args!(
@@ -63,15 +57,62 @@ pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Resul
     Ok(Client::with_model(model))
 }
 
-/// Puts what was typed into a request. A method that is known but not built has its own exit code, so it is read here
-/// and not by the parser of the command line.
+/// Loads the models that a request names besides the main one.
+pub(crate) fn others(
+    client: &mut Client,
+    request: &GenerateRequest,
+    flags: &ModelFlags,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let controls = &request.controls;
+    for name in controls.ensemble_models.iter().chain(&controls.draft_model) {
+        client.add_model(name, open(name, flags, interrupt)?);
+    }
+    Ok(())
+}
+
+/// Finds, fetches and loads a model.
+fn open(name: &str, flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Result<Arc<Model>> {
+    let resolved = resolve(name, false, interrupt)?;
+    let mut options = LoadOptions::on(flags.device);
+    options.engine = flags.engine;
+    options.cpu.threads = flags.threads.map(usize::from);
+    options.cpu.exact = flags.exact;
+    options.cpu.quantize = flags.quantize;
+    options.cpu.kv = flags.kv.unwrap_or(options.cpu.kv);
+    options.engine = cpu_only(flags)?.unwrap_or(options.engine);
+    let model = Model::load(&resolved.path, &options).map_err(mx::Error::from)?;
+    Ok(Arc::new(model.named(resolved.name)))
+}
+
+/// The CPU engine, where something was asked for that only it can do.
+fn cpu_only(flags: &ModelFlags) -> Result<Option<EngineChoice>, mx::Error> {
+    let asked = [
+        ("--quantize", flags.quantize.is_some()),
+        ("--kv", flags.kv.is_some()),
+    ];
+    match asked.into_iter().find(|(_, given)| *given) {
+        None => Ok(None),
+        Some((flag, _)) if flags.engine == EngineChoice::Burn => Err(mx::Error::Unsupported {
+            what: format!("{flag} with --engine burn"),
+            reason: "it belongs to the cpu engine".to_owned(),
+        }),
+        Some(_) => Ok(Some(EngineChoice::Cpu)),
+    }
+}
+
+/// Puts what was typed into a request.
 pub(crate) fn apply(
     flags: &SamplingFlags,
     mut request: GenerateRequest,
 ) -> Result<GenerateRequest, mx::Error> {
     request.system.clone_from(&flags.system);
     request.max_tokens = flags.max_tokens;
-    request.sampling_method = flags.method.as_deref().map(method).transpose()?;
+    request.sampling_method = flags
+        .method
+        .as_deref()
+        .map(mx::Method::from_name)
+        .transpose()?;
     request.sampling.temperature = flags.temperature;
     request.sampling.top_k = flags.top_k;
     request.sampling.top_p = flags.top_p;
@@ -82,10 +123,6 @@ pub(crate) fn apply(
     request.stop.clone_from(&flags.stop);
     request.on_overflow = flags.on_overflow;
     Ok(request)
-}
-
-fn method(name: &str) -> Result<mx::Method, mx::Error> {
-    mx::request::built(mx::Method::from_name(name)?)
 }
 
 /// A progress bar on stderr; on anything but a terminal, one line a fetch.

@@ -4,6 +4,7 @@
 //! success. The exit codes are those of [`mx::ErrorKind`].
 
 mod chat;
+mod controls;
 mod doctor;
 mod flags;
 mod generate;

@@ -12,7 +12,9 @@ mod step;
 
 pub use step::{HookSite, TensorHook};
 
-use super::{Engine, EngineError, EngineInfo, Row, Sequence, StepOutput, Want, check_rows};
+use super::{
+    Engine, EngineError, EngineInfo, Row, Sequence, StepOutput, Want, check_rows, check_tokens,
+};
 use crate::config::ModelConfig;
 use attention::Masks;
 use burn::prelude::*;
@@ -182,6 +184,18 @@ impl Engine for BurnEngine {
 
     fn info(&self) -> &EngineInfo {
         &self.info
+    }
+
+    fn embedding(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        check_tokens(tokens, &self.config)?;
+        self.embed(tokens)
+            .into_data()
+            .convert::<f32>()
+            .try_into_vec()
+            .map_err(|error| EngineError::Device {
+                device: self.info.device.clone(),
+                reason: format!("{error:?}"),
+            })
     }
 
     fn new_sequence(&self) -> Sequence {

@@ -53,8 +53,11 @@ pub struct AttentionParams {
 /// Queries of one sequence at consecutive positions, all heads of one kv head.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryTile<'a> {
-    /// Queries after rope: `[rows, heads · head_dim]`, the rows of this tile only.
+    /// Queries after rope: `[rows, stride]`, the rows of this tile only, each beginning with its
+    /// `heads · head_dim` values. What lies behind them in a row is not read.
     pub queries: &'a [f32],
+    /// Values from one row of the queries to the next.
+    pub stride: usize,
     /// Position of the first row.
     pub first_position: usize,
     /// Layer of the cache to read.
@@ -286,9 +289,16 @@ impl<'a> Plan<'a> {
                 });
             }
         }
-        let width = params.heads * shape.head_dim;
-        let positions = tile.queries.len() / width;
-        check_size("queries", tile.queries.len(), positions * width)?;
+        let width = params.heads.saturating_mul(shape.head_dim);
+        if tile.stride < width {
+            return Err(CpuError::Size {
+                what: "stride of the queries",
+                given: tile.stride,
+                wanted: width,
+            });
+        }
+        let positions = tile.queries.len() / tile.stride;
+        check_size("queries", tile.queries.len(), positions * tile.stride)?;
         let end = tile.first_position.saturating_add(positions);
         if positions > 0 && cache.slab(0, 0, (end - 1) / KV_BLOCK).is_none() {
             return Err(CpuError::Limit {
@@ -314,7 +324,7 @@ impl<'a> Plan<'a> {
 
     fn query(&self, row: usize) -> &[f32] {
         let head = self.tile.kv_head * self.group + row % self.group;
-        let start = (row / self.group * self.params.heads + head) * self.head_dim;
+        let start = row / self.group * self.tile.stride + head * self.head_dim;
         &self.tile.queries[start..start + self.head_dim]
     }
 

@@ -10,7 +10,7 @@ use super::weights::{self, PackError, Weights};
 use super::work::{BatchRow, Workspace};
 use crate::config::ModelConfig;
 use crate::engine::{
-    Engine, EngineError, EngineInfo, KvState, Row, Sequence, StepOutput, check_rows,
+    Engine, EngineError, EngineInfo, KvState, Row, Sequence, StepOutput, check_rows, check_tokens,
 };
 use crate::weights::Checkpoint;
 use std::any::Any;
@@ -166,6 +166,22 @@ impl Engine for CpuEngine {
 
     fn new_sequence(&self) -> Sequence {
         Sequence::new(Box::new(CpuKv(self.kv.fork())), self.info.id.clone())
+    }
+
+    fn embedding(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        check_tokens(tokens, &self.config)?;
+        let width = self.config.d_model;
+        let mut values = vec![0.0; tokens.len() * width];
+        for (&token, row) in tokens.iter().zip(values.chunks_exact_mut(width)) {
+            self.weights
+                .embedding
+                .row_into(token as usize, row)
+                .map_err(|error| EngineError::Device {
+                    device: self.info.device.clone(),
+                    reason: error.to_string(),
+                })?;
+        }
+        Ok(values)
     }
 
     fn step(&self, rows: &mut [Row<'_>], output: &mut StepOutput) -> Result<(), EngineError> {

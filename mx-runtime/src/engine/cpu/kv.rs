@@ -17,11 +17,9 @@ mod pieces;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytemuck::{cast_slice, cast_slice_mut};
-use half::f16;
-
 use super::error::CpuError;
-use super::kernels::LANES;
+use super::kernels::{Kernels, LANES, Simd, Task};
+use bytemuck::{cast_slice, cast_slice_mut};
 use pieces::{Piece, PieceSource};
 
 /// Positions of a block.
@@ -243,17 +241,21 @@ impl HeadWriter<'_> {
     /// # Shapes
     ///
     /// `key`, `value`: `[head_dim]`.
-    pub fn write(&mut self, index: usize, key: &[f32], value: &[f32]) {
+    pub fn write(&mut self, kernels: Kernels, index: usize, key: &[f32], value: &[f32]) {
         let (at, hd) = (self.first + index, self.head_dim);
         let position = at % KV_BLOCK;
         let Some(slab) = self.slabs.get_mut(at / KV_BLOCK) else {
             return;
         };
         match slab {
-            SlabMut::F32(data) => store_float(data, position, hd, key, value, |x| x),
-            SlabMut::F16(data) => store_float(data, position, hd, key, value, |x| {
-                f16::from_f32(x).to_bits()
-            }),
+            SlabMut::F32(data) => store_float(data, position, hd, key, value),
+            SlabMut::F16(data) => {
+                let mut halves = [[0; MAX_HEAD_DIM]; 2];
+                for (to, from) in halves.iter_mut().zip([key, value]) {
+                    kernels.run(ToHalf { from, to });
+                }
+                store_float(data, position, hd, &halves[0], &halves[1]);
+            }
             SlabMut::Fixed16(data, scales) => {
                 store_fixed::<i16>(data, scales, position, hd, key, value);
             }
@@ -264,21 +266,34 @@ impl HeadWriter<'_> {
     }
 }
 
-fn store_float<E>(
-    data: &mut [E],
-    position: usize,
-    head_dim: usize,
-    key: &[f32],
-    value: &[f32],
-    convert: impl Fn(f32) -> E,
-) {
+fn store_float<E: Copy>(data: &mut [E], position: usize, head_dim: usize, key: &[E], value: &[E]) {
     let (keys, values) = data.split_at_mut(KV_BLOCK * head_dim);
-    for (d, &x) in key.iter().take(head_dim).enumerate() {
-        keys[d * KV_BLOCK + position] = convert(x);
+    let columns = keys.chunks_exact_mut(KV_BLOCK);
+    for (column, &x) in columns.zip(key) {
+        column[position] = x;
     }
     let row = &mut values[position * head_dim..(position + 1) * head_dim];
     for (to, &x) in row.iter_mut().zip(value) {
-        *to = convert(x);
+        *to = x;
+    }
+}
+
+/// The whole vectors of `from` in half precision.
+struct ToHalf<'a> {
+    from: &'a [f32],
+    to: &'a mut [u16],
+}
+
+impl Task for ToHalf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (from, _) = self.from.as_chunks::<LANES>();
+        let (to, _) = self.to.as_chunks_mut::<LANES>();
+        for (from, to) in from.iter().zip(to) {
+            s.store_f16(s.load(from), to);
+        }
     }
 }
 

@@ -283,7 +283,7 @@ impl Step<'_> {
                     let key = q + head * head_dim..q + (head + 1) * head_dim;
                     let value = key.start + kv..key.end + kv;
                     for (i, token) in tokens.chunks_exact(width).enumerate() {
-                        writer.write(i, &token[key.clone()], &token[value.clone()]);
+                        writer.write(kernels, i, &token[key.clone()], &token[value.clone()]);
                     }
                 }
             });
@@ -333,9 +333,9 @@ impl Step<'_> {
                     units[range].iter().zip(part.chunks_exact_mut(stride))
                 {
                     let row = &rows[index];
-                    let queries = &qkv[row.first * width..row.first * width + q];
                     let tile = QueryTile {
-                        queries,
+                        queries: &qkv[row.first * width..(row.first + 1) * width],
+                        stride: width,
                         first_position: row.position,
                         layer,
                         kv_head,
@@ -374,11 +374,7 @@ impl Step<'_> {
         let (q, head_dim, kv_heads) = (config.q_width(), config.head_dim, config.kv_heads);
         let width = q + 2 * config.kv_width();
         let group_width = config.heads / kv_heads * head_dim;
-        // The kernels take queries without the keys and values between them.
-        let queries: Vec<f32> = self.qkv[row.first * width..(row.first + row.count) * width]
-            .chunks_exact(width)
-            .flat_map(|token| token[..q].iter().copied())
-            .collect();
+        let queries = &self.qkv[row.first * width..(row.first + row.count) * width];
         let out = &mut self.mixed.float[row.first * q..(row.first + row.count) * q];
         let failure = &self.failure;
         let grid = Grid::new(out, q, QUERY_TILE, group_width);
@@ -389,9 +385,9 @@ impl Step<'_> {
                     continue;
                 };
                 let first = tile * QUERY_TILE;
-                let queries = &queries[first * q..(first + out.rows()) * q];
                 let tile = QueryTile {
-                    queries,
+                    queries: &queries[first * width..(first + out.rows()) * width],
+                    stride: width,
                     first_position: row.position + first,
                     layer,
                     kv_head,

@@ -315,7 +315,8 @@ impl Shared {
     }
 
     /// Claims a run of units: (units that were left, units taken). Runs shrink towards the end
-    /// of the stage so that the threads finish together.
+    /// of the stage so that the threads finish together, but begin with the thread's whole share:
+    /// every run is one stream through memory, and beginning another costs more than a wait.
     fn claim(&self, all: bool) -> Option<(usize, usize)> {
         let mut word = self.work.0.load(Ordering::Acquire);
         loop {
@@ -326,7 +327,7 @@ impl Shared {
             let taken = if all {
                 left
             } else {
-                left.div_ceil(2 * self.threads)
+                left.div_ceil(self.threads)
             };
             // The epoch in the word makes a claim fail that was prepared in an earlier stage.
             match self.work.0.compare_exchange_weak(

@@ -7,7 +7,8 @@ use super::pack::{Format, PackedMatrix, WeightPacker};
 use super::threads::{Region, ThreadPool};
 use crate::config::ModelConfig;
 use crate::weights::names::{LayerParam, Param};
-use crate::weights::{Checkpoint, CheckpointError, TensorType};
+use crate::weights::{Checkpoint, CheckpointError, TensorType, dequantize_into};
+use std::sync::OnceLock;
 
 /// What keeps a model from being packed.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +79,12 @@ impl Weights {
             checkpoint,
             quantize,
         };
-        let mut params = Vec::new();
+        // The largest matrices first: the pages of the file that one is read from are given back only when it is done.
+        let mut params = vec![Param::TokenEmbedding];
+        params.extend((!config.tied_head).then_some(Param::OutputHead));
         for layer in 0..config.layers {
             params.extend(LAYER_MATRICES.map(|part| Param::Layer(layer, part)));
         }
-        params.push(Param::TokenEmbedding);
-        params.extend((!config.tied_head).then_some(Param::OutputHead));
 
         let mut packer = WeightPacker::new();
         pool.region(|region| {
@@ -92,6 +93,8 @@ impl Weights {
                 .try_for_each(|param| loader.pack(region, &mut packer, param))
         })?;
         let mut matrices = packer.finish().into_iter();
+        let embedding = matrices.next();
+        let head = (!config.tied_head).then(|| matrices.next()).flatten();
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             layers.extend(loader.layer(layer, &mut matrices)?);
@@ -102,8 +105,8 @@ impl Weights {
             wanted: 1,
         };
         Ok(Weights {
-            embedding: matrices.next().ok_or_else(missing)?,
-            head: matrices.next(),
+            embedding: embedding.ok_or_else(missing)?,
+            head,
             layers,
             final_norm: loader.vector(Param::FinalNorm)?,
         })
@@ -224,13 +227,22 @@ impl Loader<'_> {
                 packer.add_file_rows(region, format, shape, bytes, |row| order.source(row))?;
             }
             (format, _) => {
-                let (values, cols) = (weight.to_f32()?, shape[1]);
+                let failed = OnceLock::new();
                 let fill = |row: usize, to: &mut [f32]| {
-                    to.copy_from_slice(&values[row * cols..(row + 1) * cols]);
+                    let bytes = weight.tensor.row(weight.row_order.source(row));
+                    let bytes = bytes.unwrap_or_default();
+                    if let Err(error) = dequantize_into(weight.tensor.dtype, bytes, to) {
+                        // One error of a matrix is enough.
+                        let _ = failed.set(error);
+                    }
                 };
                 packer.add_f32_rows(region, format.unwrap_or(Format::F32), shape, fill)?;
+                if let Some(error) = failed.into_inner() {
+                    return Err(CheckpointError::Read(error).into());
+                }
             }
         }
+        self.checkpoint.release(param);
         Ok(())
     }
 }

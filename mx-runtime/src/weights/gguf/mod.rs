@@ -177,6 +177,13 @@ impl TensorStore for Gguf {
         }
     }
 
+    fn release(&self, name: &str) {
+        if let Some(tensor) = self.find(name) {
+            let range = tensor.begin..tensor.begin + tensor.bytes;
+            self.bytes.release(range);
+        }
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }

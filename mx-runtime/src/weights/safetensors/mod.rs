@@ -181,6 +181,13 @@ impl TensorStore for Safetensors {
         }
     }
 
+    fn release(&self, name: &str) {
+        if let Some((file, tensor)) = self.find(name) {
+            let range = tensor.begin..tensor.begin + tensor.bytes;
+            file.bytes.release(range);
+        }
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }

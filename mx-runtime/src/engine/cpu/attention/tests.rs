@@ -63,7 +63,12 @@ impl Case {
         for (head, writer) in cache.writers(1, count).iter_mut().enumerate() {
             for i in 0..count {
                 let at = ((start + i) * self.shape.kv_heads + head) * hd;
-                writer.write(i, &self.keys[at..at + hd], &self.values[at..at + hd]);
+                writer.write(
+                    Kernels::best(),
+                    i,
+                    &self.keys[at..at + hd],
+                    &self.values[at..at + hd],
+                );
             }
         }
         cache.advance(count);
@@ -88,6 +93,7 @@ impl Case {
             for kv_head in 0..self.shape.kv_heads {
                 let tile = QueryTile {
                     queries,
+                    stride: width,
                     first_position: rows.start + i * tile,
                     layer: 1,
                     kv_head,
@@ -222,6 +228,7 @@ fn spans_on_their_own_merge_to_the_same_bits() {
                 for (span, records) in spans.clone().zip(records.chunks_mut(group * len)) {
                     let tile = QueryTile {
                         queries: &case.queries[position * case.width()..],
+                        stride: case.width(),
                         first_position: position,
                         layer: 1,
                         kv_head,
@@ -298,12 +305,41 @@ fn forks_share_until_one_writes() {
 }
 
 #[test]
+fn what_lies_between_the_rows_of_queries_is_not_read() {
+    let case = Case::new(KvFormat::F16, 6, 2, 32, 10);
+    let (k, width, gap) = (Kernels::best(), case.width(), 7);
+    let want = case.attend(k, &case.cache, 3..9, 6);
+    let mut queries = Vec::new();
+    for row in case.queries[3 * width..9 * width].chunks(width) {
+        queries.extend(row);
+        queries.extend([f32::NAN; 7]);
+    }
+    let mut got = vec![0.0; 6 * width];
+    let mut out = TileMut::new(&mut got, width);
+    for kv_head in 0..2 {
+        let tile = QueryTile {
+            queries: &queries,
+            stride: width + gap,
+            first_position: 3,
+            layer: 1,
+            kv_head,
+        };
+        let mut out = out.columns(kv_head * width / 2..(kv_head + 1) * width / 2);
+        let scratch = &mut AttentionScratch::default();
+        k.attend(&case.params, &case.cache, tile, scratch, &mut out)
+            .unwrap();
+    }
+    assert_eq!(bits(&want), bits(&got));
+}
+
+#[test]
 fn what_does_not_fit_is_an_error() {
     let case = Case::new(KvFormat::F16, 6, 2, 32, 10);
     let k = Kernels::best();
     let width = case.width();
     let tile = QueryTile {
         queries: &case.queries[..2 * width],
+        stride: width,
         first_position: 3,
         layer: 1,
         kv_head: 0,
@@ -331,6 +367,11 @@ fn what_does_not_fit_is_an_error() {
     assert!(attend(&case.params, wrong, scratch, &mut out).is_err());
     let wrong = QueryTile {
         first_position: 63,
+        ..tile
+    };
+    assert!(attend(&case.params, wrong, scratch, &mut out).is_err());
+    let wrong = QueryTile {
+        stride: width - 1,
         ..tile
     };
     assert!(attend(&case.params, wrong, scratch, &mut out).is_err());

@@ -379,6 +379,16 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn store_f16(self, x: Self::F, to: &mut Lane<u16>) {
+            op!({
+                let [low, high] = x.map(|x| _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+                let at = to.as_mut_ptr();
+                _mm_storeu_si128(at.cast(), low);
+                _mm_storeu_si128(at.add(8).cast(), high);
+            })
+        }
+
+        #[inline(always)]
         fn low_nibbles(self, chunk: &[u8; 64]) -> Self::W {
             let [a, b] = load_halves(chunk);
             op!({

@@ -261,6 +261,14 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn store_f16(self, x: __m512, to: &mut Lane<u16>) {
+            op!(_mm256_storeu_si256(
+                to.as_mut_ptr().cast(),
+                _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)
+            ))
+        }
+
+        #[inline(always)]
         fn low_nibbles(self, chunk: &[u8; 64]) -> __m512i {
             op!(_mm512_and_si512(
                 _mm512_loadu_si512(chunk.as_ptr().cast()),

@@ -292,8 +292,11 @@ fn quantized<S: Simd, B: BlockFormat>(s: S, t: Quantized<'_, '_>) {
                 for (r, out) in out[..count].iter().enumerate() {
                     let y = t.y.row(tile * ROW_TILE + r);
                     let y = &mut y[index * LANES..];
-                    let n = y.len().min(LANES);
-                    y[..n].copy_from_slice(&out[..n]);
+                    match y.first_chunk_mut() {
+                        // Of a known length: no call for 64 bytes.
+                        Some(y) => *y = *out,
+                        None => y.copy_from_slice(&out[..y.len()]),
+                    }
                 }
             }
         }

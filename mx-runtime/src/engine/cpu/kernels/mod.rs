@@ -191,6 +191,8 @@ pub(crate) trait Simd: Copy {
     fn store_i8(self, x: Self::I, to: &mut Lane<i8>);
     /// Lanes within i16.
     fn store_i16(self, x: Self::I, to: &mut Lane<i16>);
+    /// As bits of half precision, ties to even.
+    fn store_f16(self, x: Self::F, to: &mut Lane<u16>);
 
     fn low_nibbles(self, chunk: &[u8; 64]) -> Self::W;
     fn high_nibbles(self, chunk: &[u8; 64]) -> Self::W;

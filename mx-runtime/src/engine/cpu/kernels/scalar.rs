@@ -192,6 +192,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn store_f16(self, x: Lane<f32>, to: &mut Lane<u16>) {
+        *to = x.map(|x| f16::from_f32(x).to_bits());
+    }
+
+    #[inline(always)]
     fn low_nibbles(self, chunk: &[u8; 64]) -> [u8; 64] {
         chunk.map(|b| b & 15)
     }

@@ -1,0 +1,89 @@
+//! Log-probabilities under the model's own law.
+
+use serde::{Deserialize, Serialize};
+
+/// The log-probabilities of one generated token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TokenLogprobs {
+    /// The token.
+    pub token: u32,
+    /// Natural logarithm of its probability under the model's own law: the softmax of the logits as they came.
+    pub logprob: f64,
+    /// The most likely tokens with theirs, most likely first, lower ids first on ties.
+    pub top: Vec<(u32, f64)>,
+}
+
+/// One row of logits as it came, kept while the chain changes the original.
+#[derive(Debug, Default)]
+pub(crate) struct RawRow {
+    logits: Vec<f32>,
+}
+
+impl RawRow {
+    pub(crate) fn keep(&mut self, line: &[f32]) {
+        self.logits.clear();
+        self.logits.extend_from_slice(line);
+    }
+
+    /// The report for the token that was chosen, with the `top` most likely ones.
+    pub(crate) fn report(&self, token: u32, top: usize) -> TokenLogprobs {
+        let max = self
+            .logits
+            .iter()
+            .copied()
+            .fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = self.logits.iter().map(|x| f64::from(x - max).exp()).sum();
+        let log_sum = f64::from(max) + sum.ln();
+        let logprob = |token: u32| {
+            let logit = self.logits.get(token as usize).copied();
+            f64::from(logit.unwrap_or(f32::NEG_INFINITY)) - log_sum
+        };
+        TokenLogprobs {
+            token,
+            logprob: logprob(token),
+            top: largest(&self.logits, top)
+                .into_iter()
+                .map(|token| (token, logprob(token)))
+                .collect(),
+        }
+    }
+}
+
+/// The ids of the `count` largest values, largest first, lower ids first on ties.
+fn largest(values: &[f32], count: usize) -> Vec<u32> {
+    let mut best: Vec<u32> = Vec::with_capacity(count + 1);
+    for (id, value) in values.iter().enumerate() {
+        let full = best.len() == count;
+        if full
+            && best
+                .last()
+                .is_none_or(|last| *value <= values[*last as usize])
+        {
+            continue;
+        }
+        let at = best.partition_point(|other| values[*other as usize] >= *value);
+        best.insert(at, id as u32);
+        best.truncate(count);
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_a_log_softmax() {
+        let mut row = RawRow::default();
+        row.keep(&[1.0, 3.0, f32::NEG_INFINITY, 3.0, 2.0]);
+        let report = row.report(4, 3);
+        let sum: f64 = [1.0f64, 3.0, 3.0, 2.0].iter().map(|x| x.exp()).sum();
+        assert!((report.logprob - (2.0 - sum.ln())).abs() < 1e-12);
+        let ids: Vec<u32> = report.top.iter().map(|(token, _)| *token).collect();
+        assert_eq!(ids, [1, 3, 4]);
+        assert!((report.top[0].1 - (3.0 - sum.ln())).abs() < 1e-12);
+        assert_eq!(row.report(2, 0).logprob, f64::NEG_INFINITY);
+        assert!(row.report(2, 0).top.is_empty());
+    }
+}

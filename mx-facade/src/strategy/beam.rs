@@ -1,0 +1,379 @@
+//! Beam search: all rows together, ranked by what the model thinks of them.
+
+use super::{Decoder, Round};
+use crate::error::Error;
+use crate::generation::Warning;
+use crate::pipeline::lane::Lane;
+use crate::pipeline::target::{Ask, Branch, Target};
+use crate::pipeline::{Plan, TokenMask};
+use crate::request::Beam;
+use mx_runtime::engine::{Engine, RowHooks, Want};
+use mx_runtime::session::Session;
+use mx_runtime::tokenizer::Specials;
+use mx_sampling::Sampler;
+use mx_sampling::strategy::beam::{BeamConstraint, BeamOptions, BeamSearch, Hypothesis, Move};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The decoder that searches; its lanes get their tokens when it is over.
+pub(super) struct BeamDecoder {
+    target: Target,
+    prompt_len: usize,
+    options: BeamOptions,
+    search: Option<BeamSearch<Held>>,
+    /// One a live beam, in their order.
+    rows: Vec<BeamRow>,
+    /// What the prompt left, for scoring the outputs again.
+    root: Option<Branch>,
+    failed: Failure,
+    missing: usize,
+}
+
+struct BeamRow {
+    branch: Branch,
+    /// Penalties and biases; `None` where there are none.
+    sampler: Option<Sampler>,
+    token: u32,
+}
+
+/// The first error of a constraint inside the search.
+type Failure = Arc<Mutex<Option<Error>>>;
+
+impl BeamDecoder {
+    pub(super) fn new(target: Target, plan: &Plan, beam: &Beam) -> Result<Self, Error> {
+        let room = target.max_context().saturating_sub(plan.prompt.len());
+        let options = BeamOptions {
+            width: beam.width,
+            length_penalty: beam.length_penalty,
+            max_new_tokens: plan.settings.max_tokens.min(room + 1),
+            eos_tokens: match plan.settings.ignore_eos {
+                true => Vec::new(),
+                false => plan.eos_tokens.clone(),
+            },
+            must_include: phrases(plan, &beam.must_include)?,
+            ..BeamOptions::default()
+        };
+        // Refuses options out of range before anything is computed.
+        BeamSearch::new(options.clone(), plan.model.config().vocab)?;
+        Ok(BeamDecoder {
+            target,
+            prompt_len: plan.prompt.len(),
+            options,
+            search: None,
+            rows: Vec::new(),
+            root: None,
+            failed: Failure::default(),
+            missing: 0,
+        })
+    }
+
+    fn start(&mut self, lanes: &mut [Lane], round: &Round<'_>) -> Result<usize, Error> {
+        let Some(lane) = lanes.first() else {
+            return Ok(0);
+        };
+        let mut branch = match self.root.take() {
+            Some(branch) => branch,
+            None => self.target.new_branch(),
+        };
+        let hooks = lane.hooks.as_deref().map(|plan| RowHooks {
+            plan,
+            prompt_len: self.prompt_len,
+        });
+        let prefilled = self
+            .target
+            .prefill(&mut branch, round.prompt, hooks, round.cancel);
+        let cached = match prefilled {
+            Ok(cached) => cached,
+            Err(error) => {
+                self.root = Some(branch);
+                return Err(error.into());
+            }
+        };
+        let held = Held {
+            mask: lane.mask.as_ref().map(|mask| mask.fork()).transpose()?,
+            accepting: true,
+            failed: Arc::clone(&self.failed),
+        };
+        let held = held.entered();
+        let search = BeamSearch::with_constraint(self.options.clone(), lane.sampler.vocab(), held)?;
+        let edits = lane.sampler.active_steps().next().is_some();
+        self.root = Some(branch.fork());
+        self.rows = vec![BeamRow {
+            branch,
+            sampler: edits.then(|| lane.sampler.clone()),
+            token: 0,
+        }];
+        self.search = Some(search);
+        self.rank()?;
+        Ok(cached)
+    }
+
+    /// Steps every live beam by its token and ranks what may follow.
+    fn step(&mut self, lanes: &[Lane]) -> Result<(), Error> {
+        let hooks = lanes.first().and_then(|lane| lane.hooks.as_deref());
+        let tokens: Vec<[u32; 1]> = self.rows.iter().map(|row| [row.token]).collect();
+        let mut asks: Vec<Ask<'_>> = self
+            .rows
+            .iter_mut()
+            .zip(&tokens)
+            .map(|(row, tokens)| Ask {
+                branch: &mut row.branch,
+                tokens,
+                want: Want::Last,
+                hooks: hooks.map(|plan| RowHooks {
+                    plan,
+                    prompt_len: self.prompt_len,
+                }),
+            })
+            .collect();
+        self.target.step(&mut asks)?;
+        self.rank()
+    }
+
+    /// Reads the logits of the last step and moves the beams.
+    fn rank(&mut self) -> Result<(), Error> {
+        let Some(search) = &mut self.search else {
+            return Ok(());
+        };
+        let mut laws = Vec::with_capacity(self.rows.len());
+        for (index, row) in self.rows.iter_mut().enumerate() {
+            let mut scores = log_softmax(self.target.line(index, 0, None)?);
+            if let Some(sampler) = &mut row.sampler {
+                let mut edited: Vec<f32> = scores.iter().map(|score| *score as f32).collect();
+                sampler.process(&mut edited, None)?;
+                scores = edited.into_iter().map(f64::from).collect();
+            }
+            laws.push(scores);
+        }
+        let laws: Vec<&[f64]> = laws.iter().map(Vec::as_slice).collect();
+        let moved = search.step(&laws);
+        let failure = self
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        self.rows = follow(std::mem::take(&mut self.rows), &moved?);
+        Ok(())
+    }
+
+    /// Gives the best hypotheses to the lanes.
+    fn hand_out(&mut self, lanes: &mut [Lane]) -> Result<(), Error> {
+        let Some(search) = self.search.take() else {
+            return Ok(());
+        };
+        let hypotheses = search.finish();
+        self.missing = lanes.len().saturating_sub(hypotheses.len());
+        for (lane, hypothesis) in lanes.iter_mut().zip(&hypotheses) {
+            self.write(lane, hypothesis)?;
+        }
+        for lane in lanes {
+            lane.output
+                .end(None, crate::generation::FinishReason::Length);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, lane: &mut Lane, hypothesis: &Hypothesis) -> Result<(), Error> {
+        lane.output.searched = Some(hypothesis.score);
+        let scored = lane.wants_raw() && self.score_again(lane, &hypothesis.tokens)?;
+        for (index, &token) in hypothesis.tokens.iter().enumerate() {
+            let line = match scored {
+                true => Some(&*self.target.line(0, index, None)?),
+                false => None,
+            };
+            lane.accept_searched(token, line)?;
+            if !lane.output.goes_on() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the logits before every token of an output, in one step.
+    fn score_again(&mut self, lane: &Lane, tokens: &[u32]) -> Result<bool, Error> {
+        let (Some(root), Some((_, before))) = (&self.root, tokens.split_last()) else {
+            return Ok(false);
+        };
+        let mut branch = root.fork();
+        let Some(last) = branch.last_token() else {
+            return Ok(false);
+        };
+        branch.truncate(branch.len() - 1);
+        let mut all = vec![last];
+        all.extend_from_slice(before);
+        let ask = Ask {
+            branch: &mut branch,
+            tokens: &all,
+            want: Want::All,
+            hooks: lane.hooks.as_deref().map(|plan| RowHooks {
+                plan,
+                prompt_len: self.prompt_len,
+            }),
+        };
+        self.target.step(&mut [ask])?;
+        Ok(true)
+    }
+}
+
+/// The rows of the next round; the last child of a parent takes its keys and values over.
+fn follow(parents: Vec<BeamRow>, moves: &[Move]) -> Vec<BeamRow> {
+    let mut parents: Vec<Option<BeamRow>> = parents.into_iter().map(Some).collect();
+    let mut rows = Vec::with_capacity(moves.len());
+    for (at, step) in moves.iter().enumerate() {
+        let again = moves[at + 1..]
+            .iter()
+            .any(|other| other.parent == step.parent);
+        let Some(slot) = parents.get_mut(step.parent) else {
+            continue;
+        };
+        let row = match again {
+            true => slot.as_ref().map(|row| BeamRow {
+                branch: row.branch.fork(),
+                sampler: row.sampler.clone(),
+                token: 0,
+            }),
+            false => slot.take(),
+        };
+        if let Some(mut row) = row {
+            row.token = step.token;
+            if let Some(sampler) = &mut row.sampler {
+                sampler.commit(step.token);
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn log_softmax(line: &[f32]) -> Vec<f64> {
+    let max = line.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = line.iter().map(|x| f64::from(x - max).exp()).sum();
+    let log_sum = f64::from(max) + sum.ln();
+    line.iter().map(|x| f64::from(*x) - log_sum).collect()
+}
+
+/// Phrases as tokens: each begins a word, as it would in the middle of a text.
+fn phrases(plan: &Plan, texts: &[String]) -> Result<Vec<Vec<u32>>, Error> {
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tokenizer = plan
+        .model
+        .tokenizer()
+        .ok_or_else(|| Error::unsupported("must_include", "the model has no tokenizer"))?;
+    texts
+        .iter()
+        .map(|text| {
+            let word = format!(" {}", text.trim());
+            Ok(tokenizer.encode(&word, Specials::AsText)?)
+        })
+        .collect()
+}
+
+impl Decoder for BeamDecoder {
+    fn round(&mut self, lanes: &mut [Lane], round: &Round<'_>) -> Result<Option<usize>, Error> {
+        let cached = match &self.search {
+            None => Some(self.start(lanes, round)?),
+            Some(_) => {
+                self.step(lanes)?;
+                None
+            }
+        };
+        if self.search.as_ref().is_some_and(BeamSearch::is_done) {
+            self.hand_out(lanes)?;
+        }
+        Ok(cached)
+    }
+
+    fn resume(&mut self, session: Session) {
+        let engine = Arc::clone(session.engine());
+        self.target.set_main(engine, session.prefill_chunk());
+        self.root = Some(self.target.resume(session.into_sequence()));
+    }
+
+    fn report(&self, warnings: &mut Vec<Warning>) {
+        if self.missing > 0 {
+            let message = format!(
+                "{} of the outputs asked for are empty: the search found no more hypotheses",
+                self.missing
+            );
+            warnings.push(Warning::new("fewer_hypotheses", message));
+        }
+    }
+
+    fn into_session(mut self: Box<Self>, engine: Arc<dyn Engine>) -> Session {
+        let engine = self.target.main().cloned().unwrap_or(engine);
+        let session = Session::new(engine);
+        match self.root.take().and_then(Branch::into_main) {
+            Some(sequence) => session.with_sequence(sequence),
+            None => session,
+        }
+    }
+}
+
+/// A lane's constraint as the search wants it.
+struct Held {
+    mask: Option<Box<dyn TokenMask>>,
+    accepting: bool,
+    failed: Failure,
+}
+
+impl Held {
+    /// Looks at whether the text may end here.
+    fn entered(mut self) -> Self {
+        let accepting = match &mut self.mask {
+            Some(mask) => mask.is_accepting(),
+            None => Ok(true),
+        };
+        self.accepting = self.noted(accepting).unwrap_or(false);
+        self
+    }
+
+    /// The value; an error is kept for the caller of the search.
+    fn noted<T>(&self, result: Result<T, Error>) -> Option<T> {
+        result
+            .map_err(|error| {
+                let mut first = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert(error);
+            })
+            .ok()
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        let mask = self.mask.as_ref().map(|mask| mask.fork()).transpose();
+        Held {
+            mask: self.noted(mask).flatten(),
+            accepting: self.accepting,
+            failed: Arc::clone(&self.failed),
+        }
+    }
+}
+
+impl BeamConstraint for Held {
+    fn mask(&mut self, words: &mut [u32]) -> bool {
+        let allowed = match &mut self.mask {
+            Some(mask) => mask.mask().map(|allowed| {
+                allowed.map(|allowed| {
+                    let shared = words.len().min(allowed.len());
+                    words[..shared].copy_from_slice(&allowed[..shared]);
+                })
+            }),
+            None => return false,
+        };
+        self.noted(allowed).flatten().is_some()
+    }
+
+    fn advance(&mut self, token: u32) {
+        let Some(mask) = &mut self.mask else { return };
+        let accepting = mask.commit(token).and_then(|()| mask.is_accepting());
+        self.accepting = self.noted(accepting).unwrap_or(false);
+    }
+
+    fn is_accepting(&self) -> bool {
+        self.accepting
+    }
+}

@@ -1,0 +1,291 @@
+//! Row by row: every lane draws its own tokens, alone or with drafts to verify.
+
+use super::draft::Drafter;
+use super::{Decoder, Round};
+use crate::error::Error;
+use crate::generation::Warning;
+use crate::pipeline::Plan;
+use crate::pipeline::lane::{Draft, Lane};
+use crate::pipeline::target::{Ask, Branch, Target};
+use crate::request::Drafts;
+use mx_runtime::engine::{Engine, RowHooks, Want};
+use mx_runtime::session::{DEFAULT_PREFILL_CHUNK, Session};
+use mx_sampling::strategy::draft_length::{DraftLength, DraftLengthOptions};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The decoder that steps all lanes together, each in a row of its own.
+pub(super) struct Rows {
+    target: Target,
+    prompt_len: usize,
+    /// One a lane, once the prompt is computed.
+    rows: Vec<RowState>,
+    /// One a lane, where drafts are made.
+    drafters: Vec<(Box<dyn Drafter>, DraftLength)>,
+    /// What a caller's session held.
+    resumed: Option<Branch>,
+}
+
+struct RowState {
+    branch: Branch,
+    /// Tokens that were chosen and that the model has not seen.
+    pending: Vec<u32>,
+    drafts: Vec<Draft>,
+}
+
+impl Rows {
+    pub(super) fn new(target: Target, plan: &Plan) -> Self {
+        Rows {
+            target,
+            prompt_len: plan.prompt.len(),
+            rows: Vec::new(),
+            drafters: Vec::new(),
+            resumed: None,
+        }
+    }
+
+    /// Gives the next lane a drafter.
+    pub(super) fn add_drafter(
+        &mut self,
+        drafter: Box<dyn Drafter>,
+        drafts: &Drafts,
+    ) -> Result<(), Error> {
+        let default = DraftLengthOptions::default();
+        let length = DraftLength::new(DraftLengthOptions {
+            start: drafts.steps,
+            max: default.max.max(drafts.steps),
+            cost: drafter.cost(),
+            ..default
+        })?;
+        self.drafters.push((drafter, length));
+        Ok(())
+    }
+
+    /// Computes the prompt once and lets every lane choose its first token from the same logits.
+    fn start(&mut self, lanes: &mut [Lane], round: &Round<'_>) -> Result<usize, Error> {
+        let mut branch = self
+            .resumed
+            .take()
+            .unwrap_or_else(|| self.target.new_branch());
+        let hooks = lanes.first().and_then(|lane| lane.hooks.clone());
+        let hooks = hooks.as_deref().map(|plan| RowHooks {
+            plan,
+            prompt_len: self.prompt_len,
+        });
+        let prefilled = self
+            .target
+            .prefill(&mut branch, round.prompt, hooks, round.cancel);
+        let cached = match prefilled {
+            Ok(cached) => cached,
+            Err(error) => {
+                self.resumed = Some(branch);
+                return Err(error.into());
+            }
+        };
+        let full = branch.len() >= self.target.max_context();
+        let mut copy = Vec::new();
+        let count = lanes.len();
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            let mask = lane.voting_mask()?;
+            let line = self.target.line(0, 0, mask)?;
+            // The chain changes the row; the last lane may have the original.
+            let line = match index + 1 == count {
+                true => line,
+                false => {
+                    copy.clear();
+                    copy.extend_from_slice(line);
+                    &mut copy
+                }
+            };
+            let decision = lane.decide(line, None)?;
+            lane.accept(&decision, full, 0)?;
+            self.rows.push(RowState {
+                branch: branch.fork(),
+                pending: vec![decision.token],
+                drafts: Vec::new(),
+            });
+        }
+        if let Some(first) = self.rows.first_mut() {
+            first.branch = branch;
+        }
+        Ok(cached)
+    }
+
+    /// One step of all lanes that go on.
+    fn step(&mut self, lanes: &mut [Lane]) -> Result<(), Error> {
+        let started = Instant::now();
+        let tokens: Vec<Vec<u32>> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let drafted = row.drafts.iter().map(|draft| draft.token);
+                row.pending.iter().copied().chain(drafted).collect()
+            })
+            .collect();
+        let going: Vec<usize> = (0..lanes.len())
+            .filter(|index| lanes[*index].output.goes_on())
+            .collect();
+        let mut asks: Vec<Ask<'_>> = Vec::with_capacity(going.len());
+        for (index, row) in self.rows.iter_mut().enumerate() {
+            if !lanes[index].output.goes_on() {
+                continue;
+            }
+            asks.push(Ask {
+                branch: &mut row.branch,
+                tokens: &tokens[index],
+                want: match row.drafts.is_empty() {
+                    true => Want::Last,
+                    false => Want::All,
+                },
+                hooks: lanes[index].hooks.as_deref().map(|plan| RowHooks {
+                    plan,
+                    prompt_len: self.prompt_len,
+                }),
+            });
+        }
+        let target = &mut self.target;
+        // Drafts for likely outcomes are made on a second thread while the model verifies.
+        let ahead = going.iter().any(|lane| {
+            self.drafters
+                .get(*lane)
+                .is_some_and(|(drafter, _)| drafter.works_ahead())
+        });
+        if ahead {
+            let drafters = &mut self.drafters;
+            std::thread::scope(|scope| {
+                let preparing = scope.spawn(|| -> Result<(), Error> {
+                    for lane in &going {
+                        if let Some((drafter, _)) = drafters.get_mut(*lane) {
+                            drafter.prepare()?;
+                        }
+                    }
+                    Ok(())
+                });
+                let stepped = target.step(&mut asks);
+                let prepared = preparing.join().unwrap_or(Ok(()));
+                stepped.map_err(Error::from).and(prepared)
+            })?;
+        } else {
+            target.step(&mut asks)?;
+        }
+        let micros = started.elapsed().as_micros() as u64;
+        for (at, index) in going.into_iter().enumerate() {
+            self.verify(at, index, &mut lanes[index], micros)?;
+        }
+        Ok(())
+    }
+
+    /// Decides the tokens of one lane by the logits of row `at` of the step.
+    fn verify(
+        &mut self,
+        at: usize,
+        index: usize,
+        lane: &mut Lane,
+        micros: u64,
+    ) -> Result<(), Error> {
+        let row = &mut self.rows[index];
+        let drafts = std::mem::take(&mut row.drafts);
+        // The logits after the last pending token come first; those of forced tokens before it are not looked at.
+        let first_line = match drafts.is_empty() {
+            true => 0,
+            false => row.pending.len() - 1,
+        };
+        let base = row.branch.len() - drafts.len();
+        let limit = self.target.max_context();
+        let mut accepted = 0;
+        loop {
+            let mask = lane.voting_mask()?;
+            let line = self.target.line(at, first_line + accepted, mask)?;
+            let decision = lane.decide(line, drafts.get(accepted))?;
+            let full = base + accepted >= limit;
+            lane.accept(&decision, full, if accepted == 0 { micros } else { 0 })?;
+            if decision.accepted && lane.output.goes_on() {
+                accepted += 1;
+                continue;
+            }
+            row.branch.truncate(base + accepted);
+            row.pending.clear();
+            row.pending.push(decision.token);
+            if let Some((drafter, length)) = self.drafters.get_mut(index) {
+                length.observe(
+                    drafts.len(),
+                    accepted + usize::from(decision.accepted),
+                    None,
+                );
+                drafter.observe(drafts.len(), accepted + usize::from(decision.accepted));
+            }
+            return Ok(());
+        }
+    }
+
+    /// Tokens that the constraint leaves no choice about, and drafts for what follows.
+    fn look_ahead(&mut self, lanes: &mut [Lane]) -> Result<(), Error> {
+        let limit = self.target.max_context();
+        for (index, (row, lane)) in self.rows.iter_mut().zip(lanes).enumerate() {
+            if !lane.output.goes_on() {
+                continue;
+            }
+            for token in lane.forced()? {
+                // The forced tokens are computed with the next step, which leaves room for one token more.
+                let full = row.branch.len() + row.pending.len() >= limit;
+                lane.accept_forced(token, full)?;
+                row.pending.push(token);
+                if !lane.output.goes_on() {
+                    break;
+                }
+            }
+            let Some((drafter, length)) = self.drafters.get_mut(index) else {
+                continue;
+            };
+            let room = limit.saturating_sub(row.branch.len() + row.pending.len());
+            let count = length
+                .next()
+                .min(room)
+                .min(lane.output.tokens_left().saturating_sub(1));
+            if count > 0 && lane.output.goes_on() {
+                row.drafts = drafter.draft(lane, count, length)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Decoder for Rows {
+    fn round(&mut self, lanes: &mut [Lane], round: &Round<'_>) -> Result<Option<usize>, Error> {
+        let cached = match self.rows.is_empty() {
+            true => Some(self.start(lanes, round)?),
+            false => {
+                self.step(lanes)?;
+                None
+            }
+        };
+        self.look_ahead(lanes)?;
+        Ok(cached)
+    }
+
+    fn resume(&mut self, session: Session) {
+        let engine = Arc::clone(session.engine());
+        self.target.set_main(engine, session.prefill_chunk());
+        self.resumed = Some(self.target.resume(session.into_sequence()));
+    }
+
+    fn report(&self, warnings: &mut Vec<Warning>) {
+        for (drafter, _) in &self.drafters {
+            drafter.report(warnings);
+        }
+    }
+
+    fn into_session(mut self: Box<Self>, engine: Arc<dyn Engine>) -> Session {
+        let chunk = self.target.main_chunk().unwrap_or(DEFAULT_PREFILL_CHUNK);
+        let engine = self.target.main().cloned().unwrap_or(engine);
+        let branch = match self.rows.is_empty() {
+            true => self.resumed.take(),
+            false => Some(self.rows.swap_remove(0).branch),
+        };
+        let session = Session::new(engine).with_prefill_chunk(chunk);
+        match branch.and_then(Branch::into_main) {
+            Some(sequence) => session.with_sequence(sequence),
+            None => session,
+        }
+    }
+}

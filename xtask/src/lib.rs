@@ -2,4 +2,6 @@
 
 pub mod bench;
 pub mod golden;
+pub mod maskbench;
+pub mod schema_suite;
 pub mod tidy;

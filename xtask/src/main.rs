@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 use mx_runtime::device::DeviceId;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use xtask::{bench, golden, tidy};
+use xtask::maskbench::command::{Answer, Maskbench, SchemaSuite, WORKER};
+use xtask::{bench, golden, maskbench, tidy};
 
 /// Goldens, benchmarks and checks of the mx workspace.
 #[derive(Parser)]
@@ -18,7 +19,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure: decode, prefill, sampling or all
+    /// Measure: decode, prefill, sampling, constrain or all
     Bench {
         /// Names of benchmarks
         #[arg(default_value = "all")]
@@ -33,6 +34,13 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Run schemas with instances through a constrained-decoding engine; exit 1 where ours is unsound
+    Maskbench(Maskbench),
+    /// Run the official JSON Schema test suite through the same; exit 1 where ours is unsound
+    SchemaSuite(SchemaSuite),
+    /// What a worker process of both runs
+    #[command(name = WORKER, hide = true)]
+    MaskbenchWorker,
     /// Check what ARCHITECTURE.md promises; exit 1 where something is wrong
     Tidy,
     /// Run every golden file found below a folder; exit 1 on any failure
@@ -77,6 +85,12 @@ fn main() -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Maskbench(command) => Ok(told(&command.run()?)),
+        Command::SchemaSuite(command) => Ok(told(&command.run()?)),
+        Command::MaskbenchWorker => {
+            maskbench::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Tidy => {
             let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
             let wrong = tidy::run(root)?;
@@ -108,5 +122,14 @@ fn main() -> anyhow::Result<ExitCode> {
                 ExitCode::FAILURE
             })
         }
+    }
+}
+
+/// Prints what a command found.
+fn told(answer: &Answer) -> ExitCode {
+    print!("{}", answer.text);
+    match answer.sound {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: medians with spread, machine facts, peers side by side.
 
+mod constrain;
 mod decode;
 mod machine;
 mod peer;
@@ -45,7 +46,7 @@ pub struct Record {
 }
 
 /// The benchmarks by name.
-pub const NAMES: [&str; 3] = ["decode", "prefill", "sampling"];
+pub const NAMES: [&str; 4] = ["decode", "prefill", "sampling", "constrain"];
 
 /// Runs the named benchmarks, all of them for `all`.
 ///
@@ -69,6 +70,9 @@ pub fn run(names: &[String], options: &Options) -> anyhow::Result<Vec<Record>> {
     }
     if wanted("sampling") {
         records.extend(sampling::run(options)?);
+    }
+    if wanted("constrain") {
+        records.extend(constrain::run(options)?);
     }
     Ok(records)
 }

@@ -12,6 +12,10 @@ mod quant_blocks;
 mod safetensors_hostile;
 mod sampling;
 mod smollm2;
+pub mod steering;
+mod steering_extract;
+mod steering_formats;
+mod steering_smollm2;
 mod tally;
 mod tiny_model;
 mod tiny_tokenizer;
@@ -151,8 +155,8 @@ fn one(found: &Found, options: &Options) -> anyhow::Result<Vec<Tally>> {
         Kind::QuantBlocks => Ok(vec![quant_blocks::run(path)?]),
         Kind::GgufHostile => Ok(vec![gguf_hostile::run(folder)?]),
         Kind::SafetensorsHostile => Ok(vec![safetensors_hostile::run(folder)?]),
-        Kind::Extraction => skip("vector extraction is not built yet"),
-        Kind::SteeringFormats => skip("steering vector files are not built yet"),
+        Kind::Extraction => Ok(vec![steering_extract::run(path, options.device)?]),
+        Kind::SteeringFormats => Ok(vec![steering_formats::run(folder)?]),
         Kind::Unknown(format) => skip(&format!("format {format:?} is not known here")),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::compare::{Tolerance, argmax, count, floats, ids, list, number, same_tokens};
 use super::tiny_model::{joined, read_json};
-use super::{Models, Tally, engines};
+use super::{Models, Tally, engines, steering_smollm2};
 use anyhow::Context;
 use mx_runtime::device::DeviceId;
 use mx_runtime::engine::{Engine, Want};
@@ -44,13 +44,17 @@ pub(super) fn run(path: &Path, device: DeviceId, models: &Models) -> anyhow::Res
                     run.prompt(prompt, &mut tally)?;
                 }
                 run.steered(&golden, &mut tally)?;
+                if golden.get("caa").is_some() {
+                    let tokenizer = steering_smollm2::tokenizer(&files)?;
+                    let (engine, name) = (&run.engine, run.name);
+                    steering_smollm2::caa(engine, name, tokenizer.as_ref(), &golden, &mut tally)?;
+                }
             }
         }
     }
-    for part in ["caa", "few_shot"] {
-        if golden.get(part).is_some() {
-            tally.skip(part, "vector extraction is not built yet");
-        }
+    if golden.get("few_shot").is_some() {
+        let tokenizer = steering_smollm2::tokenizer(&files)?;
+        steering_smollm2::descent(&files, device, tokenizer.as_ref(), &golden, &mut tally)?;
     }
     Ok(vec![tally])
 }

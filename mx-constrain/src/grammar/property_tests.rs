@@ -1,0 +1,142 @@
+//! Random grammars and random texts, against the naive recogniser.
+
+#![allow(clippy::unwrap_used)]
+
+use crate::{ByteSet, ConstrainError, Limits, machine::Machine};
+
+use super::{compile, ir::{Body, Expr, Grammar, Lexeme, LexemeState, Rule}, oracle::*, testing::*};
+
+const LETTERS: usize = 3;
+
+fn hold(grammar: &Grammar, random: &mut Random, rounds: usize) -> bool {
+    let mut machine = match compile(grammar, &ByteSet::ALL, &Limits::default()) {
+        Ok(machine) => machine,
+        Err(ConstrainError::Unsatisfiable { .. }) => {
+            for _ in 0..rounds {
+                let text = random.text(LETTERS, 6);
+                assert!(!derives(grammar, &text), "{grammar:?} derives {text:?}");
+            }
+            return false;
+        }
+        Err(error) => panic!("{error:?} {grammar:?}"),
+    };
+    for _ in 0..rounds {
+        let text = random.text(LETTERS, 7);
+        check_text(grammar, &mut machine, &text);
+        // A walk over what is allowed goes deeper than a random text.
+        let mut reader = Reader::new(&machine);
+        let mut walk = Vec::new();
+        for _ in 0..random.below(9) {
+            let live: Vec<u8> = machine.live(reader.top()).unwrap().iter().collect();
+            if live.is_empty() {
+                break;
+            }
+            let byte = live[random.below(live.len())];
+            if !reader.read(&mut machine, byte).unwrap() {
+                assert!(machine.live(reader.top()).unwrap().contains(byte));
+                continue;
+            }
+            walk.push(byte);
+        }
+        check_text(grammar, &mut machine, &walk);
+    }
+    true
+}
+
+/// The whole text, and a completion of what was read of it.
+fn check_text(grammar: &Grammar, machine: &mut dyn Machine, text: &[u8]) {
+    let wanted = derives(grammar, text);
+    let (read, end) = run(machine, text);
+    assert_eq!(end, wanted, "{:?} in {grammar:?} (read {read})", String::from_utf8_lossy(text));
+    let mut reader = Reader::new(machine);
+    for &byte in &text[..read] {
+        assert!(reader.read(machine, byte).unwrap());
+    }
+    let mut whole = text[..read].to_vec();
+    whole.extend(reader.complete(machine).unwrap());
+    assert!(derives(grammar, &whole), "{:?} in {grammar:?}", String::from_utf8_lossy(&whole));
+    if let Some(byte) = text.get(read) {
+        // What was refused could not have gone on: no short text with that beginning is derived.
+        let mut longer = text[..read].to_vec();
+        longer.push(*byte);
+        for tail in tails(2) {
+            let length = longer.len();
+            longer.extend(&tail);
+            assert!(!derives(grammar, &longer), "{:?} in {grammar:?}", String::from_utf8_lossy(&longer));
+            longer.truncate(length);
+        }
+    }
+}
+
+/// All texts of up to `length` letters.
+fn tails(length: usize) -> Vec<Vec<u8>> {
+    let mut all = vec![Vec::new()];
+    let mut from = 0;
+    for _ in 0..length {
+        for at in from..all.len() {
+            for letter in 0..LETTERS as u8 {
+                let mut longer = all[at].clone();
+                longer.push(b'a' + letter);
+                all.push(longer);
+            }
+        }
+        from = (all.len() - 1) / LETTERS;
+    }
+    all
+}
+
+#[test]
+fn random_grammars_agree_with_the_naive_recogniser() {
+    let mut random = Random(1);
+    let mut derived = 0;
+    for _ in 0..400 {
+        let grammar = random_grammar(&mut random, LETTERS);
+        derived += usize::from(hold(&grammar, &mut random, 6));
+    }
+    assert!(derived > 200, "too few grammars derive anything: {derived}");
+}
+
+/// A random terminal: a small automaton whose every state reaches an end.
+fn random_lexeme(random: &mut Random, longest: bool) -> Lexeme {
+    let count = 1 + random.below(4);
+    let states = (0..count)
+        .map(|index| LexemeState {
+            accept: index + 1 == count || random.below(3) == 0,
+            edges: (0..LETTERS as u8)
+                .filter_map(|letter| {
+                    let to = match random.below(4) {
+                        0 => index.saturating_sub(1),
+                        1 => index,
+                        2 => (index + 1).min(count - 1),
+                        _ if letter == 0 => (index + 1).min(count - 1),
+                        _ => return None,
+                    };
+                    Some((b'a' + letter, b'a' + letter, to as u32))
+                })
+                .collect(),
+        })
+        .collect();
+    Lexeme { states, longest }
+}
+
+#[test]
+fn random_terminals_take_their_longest_match() {
+    let mut random = Random(2);
+    let mut derived = 0;
+    for _ in 0..400 {
+        let mut grammar = random_grammar(&mut random, LETTERS);
+        // Terminals take the place of rules that others refer to.
+        for index in 0..grammar.rules.len() {
+            if index > 0 && random.below(2) == 0 {
+                grammar.rules[index].body = Body::Lexeme(random_lexeme(&mut random, true));
+            }
+        }
+        let last = grammar.rules.len();
+        grammar.rules.push(Rule { name: "T".to_owned(), body: Body::Lexeme(random_lexeme(&mut random, true)) });
+        let Body::Expr(start) = &grammar.rules[0].body else { panic!() };
+        let start = Expr::Seq(vec![start.clone(), Expr::repeat(Expr::Rule(last), 0, None), Expr::Bytes(b"b".to_vec())]);
+        grammar.rules[0].body = Body::Expr(start);
+        derived += usize::from(hold(&grammar, &mut random, 6));
+    }
+    assert!(derived > 150, "too few grammars derive anything: {derived}");
+}

@@ -1,0 +1,421 @@
+//! The automaton of a grammar in the form that the recogniser reads: one automaton per rule with calls between them,
+//! without empty edges, without left recursion, without states that lead nowhere.
+
+use crate::{ConstrainError, hash::FastMap};
+
+use super::{
+    draft::{Draft, DraftRule, DraftState},
+    ir::Context,
+};
+
+/// Where a call that ends its rule goes on: nowhere.
+pub(super) const TAIL: u32 = u32::MAX;
+
+/// Automata of all rules in one numbering.
+#[derive(Debug)]
+pub(super) struct Rtn {
+    pub(super) states: Vec<RtnState>,
+    pub(super) rules: Vec<RtnRule>,
+    pub(super) start: u32,
+    /// Whether the empty text is derived.
+    pub(super) nullable: bool,
+}
+
+/// A state. An entry never accepts: callers of a nullable rule may skip the call instead.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct RtnState {
+    pub(super) rule: u32,
+    pub(super) accept: bool,
+    pub(super) longest: bool,
+    pub(super) bytes: Vec<(u8, u8, u32)>,
+    /// Rule called and state to return to, or [`TAIL`].
+    pub(super) calls: Vec<(u32, u32)>,
+}
+
+/// A rule.
+#[derive(Debug)]
+pub(super) struct RtnRule {
+    pub(super) name: String,
+    pub(super) terminal: bool,
+    pub(super) entry: u32,
+    /// Rules that a rule may call before it reads have a higher rank.
+    pub(super) rank: u32,
+}
+
+/// Brings a draft into this form. Rules that derive no text (with bytes of the alphabet) are emptied; if the start rule
+/// is among them, the result has an entry without edges.
+pub(super) fn build(draft: Draft, context: &mut Context<'_>) -> Result<Rtn, ConstrainError> {
+    let nullable = draft.rules[draft.start as usize].nullable;
+    let mut flat = flatten(&draft, true, context)?;
+    prune(&mut flat, context)?;
+    if let Some(unwound) = unwind(&flat, context)? {
+        flat = flatten(&unwound, false, context)?;
+        prune(&mut flat, context)?;
+    }
+    while merge_twins(&mut flat, context)? {}
+    let ranks = ranks(&flat);
+    let mut rtn = compact(flat, context)?;
+    rtn.nullable = nullable;
+    for (rule, rank) in rtn.rules.iter_mut().zip(ranks) {
+        rule.rank = rank;
+    }
+    mark_tails(&mut rtn);
+    Ok(rtn)
+}
+
+/// Takes out the edges that read nothing (and calls of nullable rules, as far as nothing is read by them, when
+/// `skip_nullable`). Every rule gets a new entry that does not accept.
+fn flatten(draft: &Draft, skip_nullable: bool, context: &mut Context<'_>) -> Result<Draft, ConstrainError> {
+    let mut flat = Draft { start: draft.start, ..Draft::default() };
+    let mut new_id = vec![u32::MAX; draft.states.len()];
+    let mut work = Vec::new();
+    let mut closure = Closure { seen: vec![0; draft.states.len()], round: 0, stack: Vec::new() };
+    for (id, rule) in draft.rules.iter().enumerate() {
+        let mut entry = closure.of(draft, rule.entry, skip_nullable, context)?;
+        entry.rule = id as u32;
+        entry.accept = false;
+        flat.rules.push(DraftRule { entry: flat.states.len() as u32, ..rule.clone() });
+        flat.states.push(entry);
+    }
+    let mut at = 0;
+    while at < flat.states.len() {
+        let mut state = std::mem::take(&mut flat.states[at]);
+        let targets =
+            state.bytes.iter_mut().map(|edge| &mut edge.2).chain(state.calls.iter_mut().map(|call| &mut call.1));
+        for target in targets {
+            let known = &mut new_id[*target as usize];
+            if *known == u32::MAX {
+                *known = flat.states.len() as u32;
+                flat.states.push(DraftState::default());
+                work.push(*target);
+            }
+            *target = *known;
+        }
+        flat.states[at] = state;
+        for old in work.drain(..) {
+            flat.states[new_id[old as usize] as usize] = closure.of(draft, old, skip_nullable, context)?;
+        }
+        at += 1;
+    }
+    Ok(flat)
+}
+
+struct Closure {
+    seen: Vec<u32>,
+    round: u32,
+    stack: Vec<u32>,
+}
+
+impl Closure {
+    /// All that can be read first in `state`, and whether its rule may end there.
+    fn of(
+        &mut self,
+        draft: &Draft,
+        state: u32,
+        skip_nullable: bool,
+        context: &mut Context<'_>,
+    ) -> Result<DraftState, ConstrainError> {
+        let origin = &draft.states[state as usize];
+        let mut all = DraftState { rule: origin.rule, longest: origin.longest, ..DraftState::default() };
+        self.round += 1;
+        self.stack.push(state);
+        while let Some(state) = self.stack.pop() {
+            if std::mem::replace(&mut self.seen[state as usize], self.round) == self.round {
+                continue;
+            }
+            let state = &draft.states[state as usize];
+            context.spend(1 + state.bytes.len() + state.calls.len() + state.empty.len())?;
+            all.accept |= state.accept;
+            all.bytes.extend_from_slice(&state.bytes);
+            all.calls.extend_from_slice(&state.calls);
+            self.stack.extend_from_slice(&state.empty);
+            if skip_nullable {
+                let skipped = state.calls.iter().filter(|(callee, _)| draft.rules[*callee as usize].nullable);
+                self.stack.extend(skipped.map(|&(_, to)| to));
+            }
+        }
+        all.bytes.sort_unstable();
+        all.bytes.dedup();
+        all.calls.sort_unstable();
+        all.calls.dedup();
+        Ok(all)
+    }
+}
+
+/// Takes out edges and calls from which the end of the rule cannot be reached.
+fn prune(flat: &mut Draft, context: &mut Context<'_>) -> Result<(), ConstrainError> {
+    // Who may become productive when a state or a rule's entry does.
+    let mut readers = vec![Vec::new(); flat.states.len()];
+    for (id, state) in flat.states.iter().enumerate() {
+        context.spend(1 + state.bytes.len() + state.calls.len())?;
+        for &(_, _, to) in &state.bytes {
+            readers[to as usize].push(id as u32);
+        }
+        for &(callee, to) in &state.calls {
+            readers[to as usize].push(id as u32);
+            readers[flat.rules[callee as usize].entry as usize].push(id as u32);
+        }
+    }
+    let mut productive: Vec<bool> = flat.states.iter().map(|state| state.accept).collect();
+    let mut work: Vec<u32> = (0..flat.states.len() as u32).filter(|&id| productive[id as usize]).collect();
+    while let Some(done) = work.pop() {
+        for &id in &readers[done as usize] {
+            if productive[id as usize] {
+                continue;
+            }
+            let state = &flat.states[id as usize];
+            context.spend(1 + state.calls.len())?;
+            productive[id as usize] = state.bytes.iter().any(|edge| productive[edge.2 as usize])
+                || state.calls.iter().any(|&(callee, to)| {
+                    productive[to as usize] && productive[flat.rules[callee as usize].entry as usize]
+                });
+            if productive[id as usize] {
+                work.push(id);
+            }
+        }
+    }
+    let entries: Vec<u32> = flat.rules.iter().map(|rule| rule.entry).collect();
+    for state in &mut flat.states {
+        state.bytes.retain(|edge| productive[edge.2 as usize]);
+        state
+            .calls
+            .retain(|&(callee, to)| productive[to as usize] && productive[entries[callee as usize] as usize]);
+    }
+    Ok(())
+}
+
+/// Rules that each rule calls before it reads anything.
+fn leading(flat: &Draft) -> Vec<Vec<u32>> {
+    flat.rules
+        .iter()
+        .map(|rule| {
+            let mut callees: Vec<u32> =
+                flat.states[rule.entry as usize].calls.iter().map(|&(callee, _)| callee).collect();
+            callees.dedup();
+            callees
+        })
+        .collect()
+}
+
+/// Strongly connected components of the rules under leading calls, as component numbers in topological order
+/// (callees have lower numbers). Tarjan's algorithm with an explicit stack.
+fn components(leading: &[Vec<u32>]) -> Vec<u32> {
+    const NONE: u32 = u32::MAX;
+    let count = leading.len();
+    let (mut index, mut low, mut component) = (vec![NONE; count], vec![0u32; count], vec![NONE; count]);
+    let (mut open, mut next_index, mut next_component) = (Vec::new(), 0, 0);
+    for root in 0..count {
+        let mut calls = vec![(root, 0usize)];
+        while let Some(&(rule, child)) = calls.last() {
+            if child == 0 && index[rule] == NONE {
+                index[rule] = next_index;
+                low[rule] = next_index;
+                next_index += 1;
+                open.push(rule);
+            } else if child == 0 {
+                // Only a root can have been visited before.
+                calls.pop();
+                continue;
+            }
+            match leading[rule].get(child) {
+                Some(&callee) => {
+                    let callee = callee as usize;
+                    if let Some(top) = calls.last_mut() {
+                        top.1 += 1;
+                    }
+                    if index[callee] == NONE {
+                        calls.push((callee, 0));
+                    } else if component[callee] == NONE {
+                        low[rule] = low[rule].min(index[callee]);
+                    }
+                }
+                None => {
+                    calls.pop();
+                    if low[rule] == index[rule] {
+                        while let Some(member) = open.pop() {
+                            component[member] = next_component;
+                            if member == rule {
+                                break;
+                            }
+                        }
+                        next_component += 1;
+                    }
+                    if let Some(&(caller, _)) = calls.last() {
+                        low[caller] = low[caller].min(low[rule]);
+                    }
+                }
+            }
+        }
+    }
+    component
+}
+
+/// Takes out left recursion; `None` when there is none.
+///
+/// Say the rules of one component call each other before they read. A derivation of rule A then begins with some rule
+/// B of the component that reads first, and goes up: whenever a rule has ended, one that began with it goes on behind
+/// that call, until A itself ends. So the automaton of A becomes a copy of all automata of the component: it begins
+/// where any of them reads first, and where one ends there is an empty edge to behind every leading call of it.
+fn unwind(flat: &Draft, context: &mut Context<'_>) -> Result<Option<Draft>, ConstrainError> {
+    let leading = leading(flat);
+    let component = components(&leading);
+    let mut members: FastMap<u32, Vec<u32>> = FastMap::default();
+    for (rule, &number) in component.iter().enumerate() {
+        members.entry(number).or_default().push(rule as u32);
+    }
+    members.retain(|_, rules| rules.len() > 1 || leading[rules[0] as usize].contains(&rules[0]));
+    if members.is_empty() {
+        return Ok(None);
+    }
+    let mut draft = Draft { states: flat.states.clone(), rules: flat.rules.clone(), start: flat.start };
+    let mut own = vec![Vec::new(); flat.rules.len()];
+    for (id, state) in flat.states.iter().enumerate() {
+        own[state.rule as usize].push(id as u32);
+    }
+    // Calls from elsewhere than the beginnings of the own component need the whole automaton of the callee.
+    let mut needed = vec![false; flat.rules.len()];
+    needed[flat.start as usize] = true;
+    for (id, state) in flat.states.iter().enumerate() {
+        let is_entry = flat.rules[state.rule as usize].entry == id as u32;
+        for &(callee, _) in &state.calls {
+            needed[callee as usize] |= !is_entry || component[callee as usize] != component[state.rule as usize];
+        }
+    }
+    let mut groups: Vec<&Vec<u32>> = members.values().collect();
+    groups.sort();
+    for group in groups {
+        let inside = |rule: u32| component[rule as usize] == component[group[0] as usize];
+        for &rule in group {
+            let entry = draft.state(rule, context)?;
+            if !needed[rule as usize] {
+                draft.rules[rule as usize].entry = entry;
+                continue;
+            }
+            let mut copy_of: FastMap<u32, u32> = FastMap::default();
+            for &member in group {
+                for &id in &own[member as usize] {
+                    copy_of.insert(id, draft.state(rule, context)?);
+                }
+            }
+            for &member in group {
+                let head = &flat.states[flat.rules[member as usize].entry as usize];
+                context.spend(head.bytes.len() + head.calls.len())?;
+                for &(low, high, to) in &head.bytes {
+                    draft.states[entry as usize].bytes.push((low, high, copy_of[&to]));
+                }
+                for &(callee, to) in head.calls.iter().filter(|(callee, _)| !inside(*callee)) {
+                    draft.states[entry as usize].calls.push((callee, copy_of[&to]));
+                }
+                for &id in &own[member as usize] {
+                    let state = &flat.states[id as usize];
+                    context.spend(1 + state.bytes.len() + state.calls.len())?;
+                    let mut copy = DraftState { rule, accept: state.accept && member == rule, ..Default::default() };
+                    copy.bytes = state.bytes.iter().map(|&(low, high, to)| (low, high, copy_of[&to])).collect();
+                    copy.calls = state.calls.iter().map(|&(callee, to)| (callee, copy_of[&to])).collect();
+                    if state.accept {
+                        for &above in group {
+                            let head = &flat.states[flat.rules[above as usize].entry as usize];
+                            context.spend(head.calls.len())?;
+                            let behind = head.calls.iter().filter(|(callee, _)| *callee == member);
+                            copy.empty.extend(behind.map(|(_, to)| copy_of[to]));
+                        }
+                    }
+                    draft.states[copy_of[&id] as usize] = copy;
+                }
+            }
+            draft.rules[rule as usize].entry = entry;
+        }
+    }
+    Ok(Some(draft))
+}
+
+/// Makes one state of states of a rule with the same edges. Says whether there were any.
+fn merge_twins(flat: &mut Draft, context: &mut Context<'_>) -> Result<bool, ConstrainError> {
+    let mut first: FastMap<(bool, bool, u32, &[(u8, u8, u32)], &[(u32, u32)]), u32> = FastMap::default();
+    let mut twin: Vec<u32> = Vec::with_capacity(flat.states.len());
+    for (id, state) in flat.states.iter().enumerate() {
+        context.spend(1 + (state.bytes.len() + state.calls.len()) / 8)?;
+        let key = (state.accept, state.longest, state.rule, state.bytes.as_slice(), state.calls.as_slice());
+        twin.push(*first.entry(key).or_insert(id as u32));
+    }
+    drop(first);
+    let mut changed = false;
+    for state in &mut flat.states {
+        for edge in &mut state.bytes {
+            changed |= twin[edge.2 as usize] != edge.2;
+            edge.2 = twin[edge.2 as usize];
+        }
+        for call in &mut state.calls {
+            changed |= twin[call.1 as usize] != call.1;
+            call.1 = twin[call.1 as usize];
+        }
+        state.bytes.dedup();
+        state.calls.sort_unstable();
+        state.calls.dedup();
+    }
+    Ok(changed)
+}
+
+/// Numbers under which a rule comes before every rule that it calls before reading.
+fn ranks(flat: &Draft) -> Vec<u32> {
+    let component = components(&leading(flat));
+    let count = flat.rules.len() as u32;
+    component.into_iter().map(|number| count - number).collect()
+}
+
+/// Keeps what the start rule reaches.
+fn compact(mut flat: Draft, context: &mut Context<'_>) -> Result<Rtn, ConstrainError> {
+    let mut new_id = vec![u32::MAX; flat.states.len()];
+    let mut kept = Vec::new();
+    let mut visit = |id: u32, kept: &mut Vec<u32>| -> u32 {
+        let new = &mut new_id[id as usize];
+        if *new == u32::MAX {
+            *new = kept.len() as u32;
+            kept.push(id);
+        }
+        *new
+    };
+    let mut rules: Vec<RtnRule> = flat
+        .rules
+        .iter()
+        .map(|rule| RtnRule { name: rule.name.clone(), terminal: rule.terminal, entry: u32::MAX, rank: 0 })
+        .collect();
+    rules[flat.start as usize].entry = visit(flat.rules[flat.start as usize].entry, &mut kept);
+    let mut states = Vec::new();
+    let mut at = 0;
+    while at < kept.len() {
+        let state = std::mem::take(&mut flat.states[kept[at] as usize]);
+        context.spend(1 + state.bytes.len() + state.calls.len())?;
+        let mut new = RtnState { rule: state.rule, accept: state.accept, longest: state.longest, ..Default::default() };
+        for (low, high, to) in state.bytes {
+            new.bytes.push((low, high, visit(to, &mut kept)));
+        }
+        for (callee, to) in state.calls {
+            if rules[callee as usize].entry == u32::MAX {
+                rules[callee as usize].entry = visit(flat.rules[callee as usize].entry, &mut kept);
+            }
+            new.calls.push((callee, visit(to, &mut kept)));
+        }
+        states.push(new);
+        at += 1;
+    }
+    Ok(Rtn { states, rules, start: flat.start, nullable: false })
+}
+
+/// A call behind which nothing follows needs no return: this keeps right recursion flat.
+fn mark_tails(rtn: &mut Rtn) {
+    let ends: Vec<bool> = rtn
+        .states
+        .iter()
+        .map(|state| state.accept && !state.longest && state.bytes.is_empty() && state.calls.is_empty())
+        .collect();
+    for state in &mut rtn.states {
+        for call in &mut state.calls {
+            if ends[call.1 as usize] {
+                call.1 = TAIL;
+            }
+        }
+        state.calls.sort_unstable();
+        state.calls.dedup();
+    }
+}

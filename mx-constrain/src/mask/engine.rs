@@ -1,0 +1,454 @@
+//! A machine with its stacks and the masks found so far: what all matchers of a constraint share.
+
+use std::sync::Arc;
+
+use super::cache::Cache;
+use super::stack::{Below, Stacks};
+use super::walk::{FactsMap, Scratch, Walk, facts};
+use crate::machine::{Machine, Plain, Refusal, State, Step, Verdict};
+use crate::vocabulary::{ClassSlice, MAX_CHARS, NodeId, Trie};
+use crate::{ByteSet, ConstrainError, Limits, Vocabulary};
+
+/// A place in the text: the state of the top frame and the frames below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Position {
+    pub(crate) state: State,
+    pub(crate) below: Below,
+}
+
+/// A mask: the bits of `base`, if any, and the ids in `extras`.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) base: Option<Arc<[u32]>>,
+    pub(crate) extras: Box<[u32]>,
+    pub(crate) count: usize,
+    /// Whether the bits of `base` are held here alone, not by the vocabulary.
+    own_base: bool,
+}
+
+/// The mask of a state as far as the frames below do not matter.
+#[derive(Debug)]
+struct Entry {
+    tokens: Arc<Tokens>,
+    /// Where tokens close the frame, with what they tell the one below.
+    crossings: Box<[(NodeId, Verdict)]>,
+    /// Whether `crossings` are nodes of the trie of tokens that are not plain.
+    in_rest: bool,
+}
+
+/// A machine, its stacks and its masks.
+pub(crate) struct Engine {
+    machine: Box<dyn Machine>,
+    stacks: Stacks,
+    vocabulary: Vocabulary,
+    entries: Cache<State, Arc<Entry>>,
+    masks: Cache<Position, Arc<Tokens>>,
+    facts: FactsMap,
+    scratch: Scratch,
+    limits: Limits,
+}
+
+/// Most tokens beyond the length that a class is known to hold for that are tried one by one.
+const MAX_SINGLE_TRIALS: usize = 512;
+/// Fewest tokens of a class for which its slice is worth making.
+const MIN_CLASS_TOKENS: usize = 24;
+/// Most ways out of a class that are followed one by one; beyond that a walk from the root costs less.
+const MAX_EXITS: usize = 4096;
+/// Longest completion that is looked for, in bytes.
+const MAX_COMPLETION: usize = 1 << 16;
+/// Places that are looked at when a completion is searched for without the machine's help.
+const MAX_SEARCH: usize = 1 << 14;
+
+impl Engine {
+    pub(crate) fn new(machine: Box<dyn Machine>, vocabulary: Vocabulary, limits: Limits) -> Self {
+        Self {
+            stacks: Stacks::new(&limits),
+            machine,
+            vocabulary,
+            entries: Cache::new(limits.mask_cache_bytes / 2),
+            masks: Cache::new(limits.mask_cache_bytes / 2),
+            facts: FactsMap::default(),
+            scratch: Scratch::default(),
+            limits,
+        }
+    }
+
+    /// The place before any text.
+    pub(crate) fn start(&self) -> Position {
+        Position { state: self.machine.start(), below: Below::NOTHING }
+    }
+
+    /// Whether so much has been built that new matchers had better begin with an empty machine.
+    pub(crate) fn is_worn(&self) -> bool {
+        let limits = &self.limits;
+        self.machine.states() > limits.max_states / 2
+            || self.machine.bytes() > limits.max_table_bytes / 2
+            || self.stacks.len() > limits.max_states / 2
+    }
+
+    /// The machine's states and stacks, and bytes of its tables.
+    pub(crate) fn size(&self) -> (usize, usize, usize) {
+        (self.machine.states(), self.stacks.len(), self.machine.bytes())
+    }
+
+    /// The place behind one more byte; `None` when it is refused.
+    #[inline]
+    pub(crate) fn step(&mut self, at: Position, byte: u8) -> Result<Option<Position>, ConstrainError> {
+        let Position { state, below } = at;
+        Ok(match self.machine.step(state, byte)? {
+            Step::Dead => None,
+            Step::Stay(state) => Some(Position { state, below }),
+            Step::Push { parent, child } => {
+                Some(Position { state: child, below: self.stacks.push(parent, below)? })
+            }
+            Step::Pop(verdict) => match self.stacks.pop(below) {
+                None => None,
+                Some((parent, below)) => {
+                    self.machine.resume(parent, verdict)?.map(|state| Position { state, below })
+                }
+            },
+        })
+    }
+
+    /// The place behind some bytes, or how many of them were read and the place before the one that is refused.
+    #[inline]
+    pub(crate) fn feed(
+        &mut self,
+        mut at: Position,
+        bytes: &[u8],
+    ) -> Result<Result<Position, (usize, Position)>, ConstrainError> {
+        for (read, &byte) in bytes.iter().enumerate() {
+            match self.step(at, byte)? {
+                Some(next) => at = next,
+                None => return Ok(Err((read, at))),
+            }
+        }
+        Ok(Ok(at))
+    }
+
+    /// Whether the text may end here.
+    #[inline]
+    pub(crate) fn accepting(&mut self, at: Position) -> Result<bool, ConstrainError> {
+        Ok(at.below.is_nothing() && self.machine.accepting(at.state)?)
+    }
+
+    /// The bytes that may follow.
+    pub(crate) fn live(&mut self, at: Position) -> Result<ByteSet, ConstrainError> {
+        let mut live = ByteSet::EMPTY;
+        for byte in &self.candidates(at)? {
+            if self.step(at, byte)?.is_some() {
+                live.insert(byte);
+            }
+        }
+        Ok(live)
+    }
+
+    /// The only byte that may follow, if there is just one.
+    pub(crate) fn only_byte(&mut self, at: Position) -> Result<Option<(u8, Position)>, ConstrainError> {
+        let mut only = None;
+        for byte in &self.candidates(at)? {
+            if let Some(next) = self.step(at, byte)? {
+                if only.is_some() {
+                    return Ok(None);
+                }
+                only = Some((byte, next));
+            }
+        }
+        Ok(only)
+    }
+
+    fn candidates(&mut self, at: Position) -> Result<ByteSet, ConstrainError> {
+        Ok(self.machine.live(at.state)?.intersection(self.vocabulary.alphabet()))
+    }
+
+    /// Why `byte` is refused at a place.
+    pub(crate) fn explain(&mut self, at: Position, byte: u8) -> Result<Refusal, ConstrainError> {
+        Ok(match self.machine.step(at.state, byte)? {
+            Step::Pop(_) => match self.stacks.pop(at.below) {
+                Some((parent, _)) => self.machine.explain(parent, byte),
+                None => self.machine.explain(at.state, byte),
+            },
+            _ => self.machine.explain(at.state, byte),
+        })
+    }
+
+    /// A short text with which the text could end.
+    pub(crate) fn completion(&mut self, mut at: Position) -> Result<Vec<u8>, ConstrainError> {
+        let mut bytes = Vec::new();
+        while !self.accepting(at)? {
+            Limits::check("max_input_bytes", bytes.len(), self.limits.max_input_bytes.min(MAX_COMPLETION))?;
+            let byte = self.machine.toward_end(at.state)?;
+            let next = match byte {
+                Some(byte) => self.step(at, byte)?.map(|next| (byte, next)),
+                None => None,
+            };
+            match next {
+                Some((byte, next)) => {
+                    bytes.push(byte);
+                    at = next;
+                }
+                None => {
+                    bytes.extend(self.search_completion(at)?);
+                    return Ok(bytes);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The shortest completion, breadth first.
+    fn search_completion(&mut self, from: Position) -> Result<Vec<u8>, ConstrainError> {
+        let mut seen = crate::hash::FastMap::default();
+        seen.insert(from, (from, 0));
+        let mut queue = vec![from];
+        let mut at = 0;
+        while at < queue.len() {
+            let here = queue[at];
+            at += 1;
+            if self.accepting(here)? {
+                let mut bytes = Vec::new();
+                let mut back = here;
+                while let Some(&(before, byte)) = seen.get(&back).filter(|_| back != from) {
+                    bytes.push(byte);
+                    back = before;
+                }
+                bytes.reverse();
+                return Ok(bytes);
+            }
+            for byte in &self.candidates(here)? {
+                if let Some(next) = self.step(here, byte)? {
+                    if seen.len() >= MAX_SEARCH {
+                        return Err(ConstrainError::Limit { limit: "max_compile_steps", max: MAX_SEARCH as u64 });
+                    }
+                    if let std::collections::hash_map::Entry::Vacant(slot) = seen.entry(next) {
+                        slot.insert((here, byte));
+                        queue.push(next);
+                    }
+                }
+            }
+        }
+        Err(ConstrainError::Unsatisfiable {
+            place: String::new(),
+            reason: "the text so far cannot be completed".to_owned(),
+        })
+    }
+
+    /// The tokens that may follow at a place.
+    #[inline]
+    pub(crate) fn mask(&mut self, at: Position) -> Result<Arc<Tokens>, ConstrainError> {
+        match self.masks.get(at) {
+            Some(tokens) => Ok(tokens),
+            None => self.resolve(at),
+        }
+    }
+
+    /// Completes the mask of the top state with what depends on the frames below and on the end of the text.
+    fn resolve(&mut self, at: Position) -> Result<Arc<Tokens>, ConstrainError> {
+        let entry = match self.entries.get(at.state) {
+            Some(entry) => entry,
+            None => {
+                let entry = Arc::new(self.build(at.state)?);
+                let bytes = entry.tokens.memory() + entry.crossings.len() * 8;
+                self.entries.insert(at.state, Arc::clone(&entry), bytes);
+                entry
+            }
+        };
+        let ends = self.accepting(at)?;
+        if !ends && (entry.crossings.is_empty() || at.below.is_nothing()) {
+            self.masks.insert(at, Arc::clone(&entry.tokens), 0);
+            return Ok(Arc::clone(&entry.tokens));
+        }
+        self.scratch.tokens.clear();
+        if !at.below.is_nothing() {
+            self.cross(at.below, &entry)?;
+        }
+        if ends {
+            self.scratch.tokens.extend_from_slice(self.vocabulary.eos());
+        }
+        let tokens = match self.scratch.tokens.is_empty() {
+            true => Arc::clone(&entry.tokens),
+            false => {
+                let mut extras = std::mem::take(&mut self.scratch.tokens);
+                extras.extend_from_slice(&entry.tokens.extras);
+                let base = entry.tokens.base.clone();
+                let base_count = entry.tokens.count - entry.tokens.extras.len();
+                let tokens = Tokens::new(base, base_count, &extras, self.vocabulary.mask_words());
+                self.scratch.tokens = extras;
+                Arc::new(tokens)
+            }
+        };
+        self.masks.insert(at, Arc::clone(&tokens), tokens.memory());
+        Ok(tokens)
+    }
+
+    /// Follows the tokens that close the top frame into the frames below.
+    fn cross(&mut self, below: Below, entry: &Entry) -> Result<(), ConstrainError> {
+        let Some((parent, below)) = self.stacks.pop(below) else { return Ok(()) };
+        let mut last: Option<(Verdict, Option<State>)> = None;
+        for &(node, verdict) in &entry.crossings {
+            let resumed = match last {
+                Some((known, resumed)) if known == verdict => resumed,
+                _ => self.machine.resume(parent, verdict)?,
+            };
+            last = Some((verdict, resumed));
+            let Some(state) = resumed else { continue };
+            let trie = if entry.in_rest { self.vocabulary.slices().rest() } else { self.vocabulary.trie() };
+            let mut walk = Walk {
+                machine: &mut *self.machine,
+                stacks: &mut self.stacks,
+                facts: &mut self.facts,
+                trie,
+                scratch: &mut self.scratch,
+            };
+            walk.from_node(node, state, below)?;
+        }
+        self.stacks.clear_local();
+        Ok(())
+    }
+
+    /// Finds the mask of a state, as far as the frames below do not matter.
+    fn build(&mut self, state: State) -> Result<Entry, ConstrainError> {
+        let known = facts(&mut self.facts, &mut *self.machine, state)?;
+        let vocabulary = self.vocabulary.clone();
+        let words = vocabulary.mask_words();
+        self.scratch.tokens.clear();
+        self.scratch.crossings.clear();
+        let plain = known.plain;
+        let mut base = None;
+        let mut in_rest = false;
+        if plain.chars > 0 && plain.wide && plain.ascii == Plain::ASCII {
+            let slice = vocabulary.slices().plain();
+            if let Some(bits) = self.take_slice(state, slice, &plain, vocabulary.trie())? {
+                base = Some(bits);
+                in_rest = true;
+                self.walk(vocabulary.slices().rest()).from_root(state, Below::UNKNOWN, &known.live)?;
+            }
+        } else if plain.chars > 0 && (plain.wide || plain.ascii.len() > 1) {
+            let slice = vocabulary.slices().class(vocabulary.trie(), &plain.ascii, plain.wide);
+            let mut exits = plain.exits.difference(&plain.ascii);
+            if plain.wide {
+                exits = exits.difference(&ByteSet::WIDE);
+            }
+            let ways: usize = exits.iter().map(|byte| slice.exits(byte).len()).sum();
+            if ways <= MAX_EXITS && slice.count(plain.chars) >= MIN_CLASS_TOKENS {
+                if let Some(bits) = self.take_slice(state, &slice, &plain, vocabulary.trie())? {
+                    base = Some(bits);
+                    self.leave_class(state, &slice, &exits, plain.chars, &vocabulary)?;
+                }
+            }
+        }
+        if base.is_none() {
+            self.scratch.tokens.clear();
+            self.walk(vocabulary.trie()).from_root(state, Below::UNKNOWN, &known.live)?;
+        }
+        self.stacks.clear_local();
+        let (bits, count) = match base {
+            Some((bits, count)) => (Some(bits), count),
+            None => (None, 0),
+        };
+        let tokens = Arc::new(Tokens::new(bits, count, &self.scratch.tokens, words));
+        Ok(Entry { tokens, crossings: self.scratch.crossings.as_slice().into(), in_rest })
+    }
+
+    fn walk<'a>(&'a mut self, trie: &'a Trie) -> Walk<'a> {
+        Walk {
+            machine: &mut *self.machine,
+            stacks: &mut self.stacks,
+            facts: &mut self.facts,
+            trie,
+            scratch: &mut self.scratch,
+        }
+    }
+
+    /// The bits of a class and how many they are, after trying the tokens that are too long for the class to say;
+    /// `None` when those are too many.
+    fn take_slice(
+        &mut self,
+        state: State,
+        slice: &ClassSlice,
+        plain: &Plain,
+        trie: &Trie,
+    ) -> Result<Option<(Arc<[u32]>, usize)>, ConstrainError> {
+        if plain.chars >= slice.longest() {
+            return Ok(Some((slice.bits(u32::MAX), slice.count(u32::MAX))));
+        }
+        let chars = plain.chars.min(MAX_CHARS as u32);
+        let longer = slice.longer_than(chars);
+        if !(plain.exact && plain.chars == chars) {
+            if longer.len() > MAX_SINGLE_TRIALS {
+                return Ok(None);
+            }
+            let vocabulary = self.vocabulary.clone();
+            for &token in longer {
+                self.try_path(state, vocabulary.raw_bytes(token), |walk, _, _| {
+                    walk.scratch.tokens.push(token);
+                    Ok(())
+                }, trie)?;
+            }
+        }
+        Ok(Some((slice.bits(chars), slice.count(chars))))
+    }
+
+    /// Tries every token that begins with characters of a class and leaves it by one of `exits`.
+    fn leave_class(
+        &mut self,
+        state: State,
+        slice: &ClassSlice,
+        exits: &ByteSet,
+        chars: u32,
+        vocabulary: &Vocabulary,
+    ) -> Result<(), ConstrainError> {
+        let trie = vocabulary.trie();
+        // Where the class is limited, `exits` says nothing of what stands behind very long strings.
+        let unsaid = if chars == u32::MAX { &[] } else { slice.long_exits() };
+        let unsaid = unsaid.iter().filter(|&&node| !exits.contains(trie.byte(node)));
+        for &node in exits.iter().flat_map(|byte| slice.exits(byte)).chain(unsaid) {
+            let Some(&token) = trie.tokens_from(node).first() else { continue };
+            let path = &vocabulary.raw_bytes(token)[..trie.depth(node) - 1];
+            self.try_path(state, path, |walk, state, below| walk.into_node(node, state, below), trie)?;
+        }
+        Ok(())
+    }
+
+    /// Reads bytes that stay in the frame and, if they are not refused, goes on from there.
+    fn try_path(
+        &mut self,
+        mut state: State,
+        path: &[u8],
+        go_on: impl FnOnce(&mut Walk<'_>, State, Below) -> Result<(), ConstrainError>,
+        trie: &Trie,
+    ) -> Result<(), ConstrainError> {
+        for &byte in path {
+            match self.machine.step(state, byte)? {
+                Step::Stay(next) => state = next,
+                _ => return Ok(()),
+            }
+        }
+        let mut walk = self.walk(trie);
+        go_on(&mut walk, state, Below::UNKNOWN)
+    }
+}
+
+impl Tokens {
+    fn new(base: Option<Arc<[u32]>>, base_count: usize, extras: &[u32], words: usize) -> Self {
+        let count = base_count + extras.len();
+        if extras.len() <= words {
+            return Self { base, extras: extras.into(), count, own_base: false };
+        }
+        // As bits they take less room, and no time to hand out.
+        let mut bits: Vec<u32> = match &base {
+            Some(base) => base.to_vec(),
+            None => vec![0; words],
+        };
+        for &token in extras {
+            bits[token as usize / 32] |= 1 << (token % 32);
+        }
+        Self { base: Some(bits.into()), extras: [].into(), count, own_base: true }
+    }
+
+    /// Bytes held, without slices that belong to the vocabulary.
+    fn memory(&self) -> usize {
+        let bits = self.base.as_ref().filter(|_| self.own_base).map_or(0, |bits| bits.len() * 4);
+        size_of::<Self>() + self.extras.len() * 4 + bits
+    }
+}

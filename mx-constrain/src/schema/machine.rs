@@ -1,0 +1,185 @@
+//! The schema as a [`Machine`].
+
+use super::engine::Type;
+use super::frames::{Class, CoreId};
+use super::reader::{Reader, Spot, letters};
+use super::strings::Life;
+use super::text::{Part, StringAt};
+use super::options::Whitespace;
+use crate::machine::{Machine, Plain, Refusal, State, Step, Verdict};
+use crate::{ByteSet, ConstrainError};
+
+const BLANKS: ByteSet =
+    ByteSet::of(b' ').union(&ByteSet::of(b'\n')).union(&ByteSet::of(b'\r')).union(&ByteSet::of(b'\t'));
+const VALUES: ByteSet = ByteSet::range(b'0', b'9')
+    .union(&ByteSet::of(b'-'))
+    .union(&ByteSet::of(b'"'))
+    .union(&ByteSet::of(b'{'))
+    .union(&ByteSet::of(b'['))
+    .union(&ByteSet::of(b'n'))
+    .union(&ByteSet::of(b't'))
+    .union(&ByteSet::of(b'f'));
+const ENDS: ByteSet = ByteSet::of(b',').union(&ByteSet::of(b']')).union(&ByteSet::of(b'}'));
+
+impl Machine for Reader {
+    fn start(&self) -> State {
+        self.start
+    }
+
+    #[inline]
+    fn step(&mut self, state: State, byte: u8) -> Result<Step, ConstrainError> {
+        Reader::step(self, state, byte)
+    }
+
+    fn resume(&mut self, parent: State, verdict: Verdict) -> Result<Option<State>, ConstrainError> {
+        Reader::resume(self, parent, verdict)
+    }
+
+    fn accepting(&mut self, state: State) -> Result<bool, ConstrainError> {
+        Reader::accepting(self, state)
+    }
+
+    fn live(&mut self, state: State) -> Result<ByteSet, ConstrainError> {
+        let blanks = match self.engine.options.whitespace {
+            Whitespace::Compact => ByteSet::EMPTY,
+            Whitespace::PythonLike => ByteSet::of(b' '),
+            _ => BLANKS,
+        };
+        Ok(match *self.spots.get(state) {
+            Spot::Value { .. } => VALUES.union(&blanks),
+            Spot::First { core, .. } => match self.engine.frames.cores.get(core).object {
+                true => ByteSet::of(b'"').union(&ByteSet::of(b'}')).union(&blanks),
+                false => VALUES.union(&ByteSet::of(b']')).union(&blanks),
+            },
+            Spot::After { core, .. } => {
+                let close = if self.engine.frames.cores.get(core).object { b'}' } else { b']' };
+                ByteSet::of(b',').union(&ByteSet::of(close)).union(&blanks)
+            }
+            Spot::Comma { .. } => ByteSet::of(b'"').union(&blanks),
+            Spot::Colon { .. } => ByteSet::of(b':').union(&blanks),
+            Spot::Number { number, .. } => self.engine.number_bytes(number).union(&ENDS).union(&blanks),
+            Spot::Word { kind, at, .. } => letters(kind).get(usize::from(at)).map_or(ByteSet::EMPTY, |&b| ByteSet::of(b)),
+            Spot::Key { core, part } => self.engine.string_bytes(StringAt::Name(core), part)?,
+            Spot::Text { spec, part } => self.engine.string_bytes(StringAt::Value(spec), part)?,
+            Spot::Done { .. } => blanks,
+            Spot::Wait { .. } => ByteSet::EMPTY,
+        })
+    }
+
+    fn plain(&mut self, state: State) -> Result<Plain, ConstrainError> {
+        self.engine.refuel();
+        match *self.spots.get(state) {
+            Spot::Text { spec, part } => self.plain_text(spec, part),
+            Spot::Key { core, part } => self.plain_name(core, part),
+            _ => Ok(Plain::NONE),
+        }
+    }
+
+    fn explain(&mut self, state: State, byte: u8) -> Refusal {
+        self.refusal(state, byte)
+    }
+
+    fn states(&self) -> usize {
+        self.spots.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.table_bytes()
+    }
+}
+
+impl Reader {
+    fn plain_text(&mut self, id: u32, part: Part) -> Result<Plain, ConstrainError> {
+        let spec = self.engine.strings.all[id as usize].clone();
+        let Some(open) = spec.open.as_ref().filter(|_| part.is_plain()) else { return Ok(Plain::NONE) };
+        if !self.engine.between_characters(open.product, part.spot) {
+            return Ok(Plain::NONE);
+        }
+        Ok(match open.life {
+            Life::Free => Plain::FREE,
+            Life::UpTo(most) => {
+                let mut plain = Plain::up_to(most.saturating_sub(part.len));
+                plain.exact = spec.trie.strings().is_empty();
+                plain
+            }
+            Life::Pattern(pattern) if spec.trie.strings().is_empty() => {
+                let state = self.engine.pattern_state(open.product, part.spot, pattern);
+                let mut plain = self.engine.graph.patterns[pattern as usize].dfa.plain(state)?;
+                plain.exits = plain.exits.union(&ByteSet::of(b'"')).union(&ByteSet::of(b'\\'));
+                plain
+            }
+            _ => Plain::NONE,
+        })
+    }
+
+    fn plain_name(&mut self, core: CoreId, part: Part) -> Result<Plain, ConstrainError> {
+        let roots = self.engine.frames.cores.get(core).roots;
+        let shape = self.engine.object_shape(roots)?;
+        if !part.is_plain() || !shape.name_facts.is_empty() || !self.engine.between_characters(shape.product, part.spot) {
+            return Ok(Plain::NONE);
+        }
+        let class = self.engine.frames.classes.intern(Class::Open(Box::from([])));
+        Ok(if self.engine.allowed(core, class)? { Plain::FREE } else { Plain::NONE })
+    }
+
+    /// Where in the schema the refusal comes from, and what could stand there, in words.
+    fn refusal(&mut self, state: State, byte: u8) -> Refusal {
+        self.engine.refuel();
+        let _ = byte;
+        let spot = *self.spots.get(state);
+        let (place, keyword, expected) = match spot {
+            Spot::Value { place, .. } | Spot::Number { place, .. } | Spot::Word { place, .. } | Spot::Wait { place } => {
+                let goal = self.engine.frames.places.get(place).goal;
+                let must = self.engine.frames.goals.get(goal).must;
+                let names = [
+                    (Type::Null, "null"),
+                    (Type::No, "false"),
+                    (Type::Yes, "true"),
+                    (Type::Number, "a number"),
+                    (Type::String, "a string"),
+                    (Type::Array, "an array"),
+                    (Type::Object, "an object"),
+                ];
+                let mut kinds = Vec::new();
+                for (kind, name) in names {
+                    if self.engine.possible(must, kind).unwrap_or(false) {
+                        kinds.push(name);
+                    }
+                }
+                let keyword = if matches!(spot, Spot::Number { .. }) { "number" } else { "type" };
+                (self.engine.value_pointer(must), keyword, kinds.join(" or "))
+            }
+            Spot::First { core, .. } | Spot::After { core, .. } | Spot::Comma { core, .. } | Spot::Key { core, .. } => {
+                let held = self.engine.frames.cores.get(core).clone();
+                let root = self.engine.frames.lists.get(held.roots)[0];
+                let pointer = self.engine.fact_pointer(root);
+                match held.object {
+                    true => (pointer, "properties", self.engine.next_names(core)),
+                    false => (pointer, "items", "another item or the end of the array, within its limits".to_owned()),
+                }
+            }
+            Spot::Colon { place, .. } => {
+                let goal = self.engine.frames.places.get(place).goal;
+                let must = self.engine.frames.goals.get(goal).must;
+                (self.engine.value_pointer(must), "", "`:`".to_owned())
+            }
+            Spot::Text { spec, .. } => {
+                let spec = self.engine.strings.all[spec as usize].clone();
+                let expected = match (&spec.open, spec.trie.strings()) {
+                    (None, strings) => {
+                        let list: Vec<String> = strings.iter().take(8).map(|s| format!("`{s}`")).collect();
+                        format!("one of {}", list.join(", "))
+                    }
+                    (Some(open), _) => match open.life {
+                        Life::Pattern(p) => format!("a string that matches `{}`", self.engine.graph.patterns[p as usize].source),
+                        Life::UpTo(most) => format!("a string of at most {most} characters"),
+                        _ => "a string as the schema describes it".to_owned(),
+                    },
+                };
+                (String::new(), "string", expected)
+            }
+            Spot::Done { .. } => (String::new(), "", "the end of the text".to_owned()),
+        };
+        Refusal { place, keyword: keyword.to_owned(), expected }
+    }
+}

@@ -1,0 +1,704 @@
+//! Compiles a request's steering to edits.
+
+use super::{
+    Comparison, Edit, Gate, Operator, Plane, Steer, SteeringSpec, Term, TokenClass, VectorRef,
+};
+use crate::error::{ModelError, SteeringError};
+use crate::format::mechanex;
+use crate::linalg::{norm, unit};
+use crate::model::{ModelShape, Warning};
+use crate::point::{Point, Site};
+use crate::vector::{SteeringVector, Units};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Looks up the vector that a reference names: store, file or preset.
+pub type Resolve<'a> = dyn FnMut(&str) -> Result<Arc<SteeringVector>, ModelError> + 'a;
+
+/// The edits of one request, ready for an engine.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// The edits, sorted by place; those of one place in the order in which they act. Token classes are resolved, so
+    /// they are named classes or absolute ranges.
+    pub edits: Vec<Edit>,
+    /// What a caller should be told.
+    pub warnings: Vec<Warning>,
+}
+
+/// Most edits that one plan may have.
+const MAX_EDITS: usize = 65_536;
+
+/// Push in shares of the stream's norm from which on a plan warns.
+const STRONG: f64 = 0.5;
+
+impl Plan {
+    /// Whether nothing is edited.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
+    /// The places edited, each once.
+    pub fn points(&self) -> Vec<Point> {
+        let mut points: Vec<Point> = self.edits.iter().map(|edit| edit.point).collect();
+        points.dedup();
+        points
+    }
+
+    /// A digest of everything that the edits do: equal digests, equal keys and values. A cached prefix of a prompt is
+    /// valid only for the digest that it was computed under.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut numbers = |values: &[f32]| {
+            hash.update((values.len() as u64).to_le_bytes());
+            values.iter().for_each(|x| hash.update(x.to_le_bytes()));
+        };
+        for edit in &self.edits {
+            let Edit {
+                point,
+                tokens,
+                terms,
+                gate,
+                keep_norm,
+            } = edit;
+            let text = format!("{point} {tokens} {keep_norm} {}", terms.len());
+            numbers(&text.bytes().map(f32::from).collect::<Vec<_>>());
+            for Term { a, b, u, w } in terms {
+                numbers(&[*a, *b]);
+                numbers(u.as_deref().unwrap_or_default());
+                numbers(w);
+            }
+            if let Some(gate) = gate {
+                numbers(&[gate.threshold]);
+                numbers(&gate.direction);
+            }
+        }
+        crate::vector::hex(&hash.finalize())
+    }
+}
+
+impl SteeringSpec {
+    /// Compiles for a model and a prompt of `prompt_len` tokens. Conditions on the whole prompt must have been decided
+    /// before, see [`prompt_conditions`](SteeringSpec::prompt_conditions); undecided ones count as met.
+    ///
+    /// # Errors
+    /// [`SteeringError`] for a vector that cannot be found or does not fit the model, and for parts that exclude each
+    /// other.
+    pub fn compile(
+        &self,
+        model: &ModelShape,
+        prompt_len: usize,
+        resolve: &mut Resolve<'_>,
+    ) -> Result<Plan, SteeringError> {
+        let mut ranked: Vec<(Rank, Edit)> = Vec::new();
+        let mut warnings = Vec::new();
+        for steer in &self.vectors {
+            let vector = resolved(&steer.vector, resolve)?;
+            warnings.extend(vector.check(model)?);
+            let mut one = One {
+                steer,
+                vector: &vector,
+                model,
+                prompt_len,
+                warnings: &mut warnings,
+            };
+            ranked.extend(one.edits(resolve)?);
+            limit(ranked.len())?;
+        }
+        limit(ranked.len() + self.edits.len())?;
+        for edit in &self.edits {
+            check_edit(edit, model)?;
+            let tokens = edit.tokens.resolved(prompt_len);
+            if !edit.is_identity() && !edit.tokens.positions(prompt_len).is_empty() {
+                ranked.push((Rank::Direct, edit.clone().at(tokens)));
+            }
+        }
+        ranked.sort_by_key(|(rank, edit)| (edit.point, *rank));
+        let edits = summed(ranked);
+        // strengths and sums may overflow though every number given was finite
+        edits.iter().try_for_each(|edit| check_edit(edit, model))?;
+        Ok(Plan { edits, warnings })
+    }
+
+    /// The conditions on the whole prompt, each with the number of the vector that it governs and the place whose mean
+    /// row decides it.
+    ///
+    /// # Errors
+    /// [`SteeringError`] where a condition's vector cannot be found or does not have exactly one direction.
+    pub fn prompt_conditions(
+        &self,
+        model: &ModelShape,
+        resolve: &mut Resolve<'_>,
+    ) -> Result<Vec<(usize, Point)>, SteeringError> {
+        let mut conditions = Vec::new();
+        for (index, steer) in self.vectors.iter().enumerate() {
+            if let Some(condition) = &steer.prompt_condition {
+                let vector = resolved(&condition.vector, resolve)?;
+                vector.check(model)?;
+                conditions.push((index, single_direction(&vector)?.0));
+            }
+        }
+        Ok(conditions)
+    }
+
+    /// The steering that is left for a prompt: vectors whose condition is not met are taken out, the others lose it.
+    /// `means` gives the mean of the prompt's rows at a place, without position 0 where it is an attention sink.
+    ///
+    /// # Errors
+    /// As [`prompt_conditions`](SteeringSpec::prompt_conditions), and what `means` fails with.
+    pub fn decided(
+        &self,
+        resolve: &mut Resolve<'_>,
+        means: &mut dyn FnMut(Point) -> Result<Vec<f32>, ModelError>,
+    ) -> Result<SteeringSpec, SteeringError> {
+        let mut vectors = Vec::with_capacity(self.vectors.len());
+        for steer in &self.vectors {
+            let mut steer = steer.clone();
+            if let Some(condition) = steer.prompt_condition.take() {
+                let vector = resolved(&condition.vector, resolve)?;
+                let (point, direction) = single_direction(&vector)?;
+                let mean = means(point).map_err(SteeringError::Model)?;
+                let similarity = super::PromptCondition::similarity(&mean, direction)?;
+                if !condition.is_met(similarity) {
+                    continue;
+                }
+            }
+            vectors.push(steer);
+        }
+        Ok(SteeringSpec {
+            vectors,
+            edits: self.edits.clone(),
+        })
+    }
+}
+
+fn limit(given: usize) -> Result<(), SteeringError> {
+    match given > MAX_EDITS {
+        true => Err(SteeringError::Limit {
+            what: "edits of one request",
+            given,
+            limit_name: "MAX_EDITS",
+            limit: MAX_EDITS,
+        }),
+        false => Ok(()),
+    }
+}
+
+fn resolved(
+    reference: &VectorRef,
+    resolve: &mut Resolve<'_>,
+) -> Result<Arc<SteeringVector>, SteeringError> {
+    match reference {
+        VectorRef::Reference(name) => resolve(name).map_err(|source| SteeringError::Reference {
+            reference: name.clone(),
+            source,
+        }),
+        VectorRef::Inline(map) => {
+            mechanex::from_map(map)
+                .map(Arc::new)
+                .map_err(|error| SteeringError::Reference {
+                    reference: "inline vector".to_owned(),
+                    source: error.into(),
+                })
+        }
+    }
+}
+
+fn single_direction(vector: &SteeringVector) -> Result<(Point, &[f32]), SteeringError> {
+    let mut directions = vector.directions();
+    match (directions.next(), directions.next()) {
+        (Some(one), None) if vector.rows() == 1 => Ok(one),
+        _ => Err(vector.no_direction("exactly one place".to_owned())),
+    }
+}
+
+/// The order of edits at one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Ablate,
+    Rotate,
+    Direct,
+    Add,
+    Clamp,
+    KeepNorm,
+}
+
+/// One vector of a request.
+struct One<'a> {
+    steer: &'a Steer,
+    vector: &'a SteeringVector,
+    model: &'a ModelShape,
+    prompt_len: usize,
+    warnings: &'a mut Vec<Warning>,
+}
+
+/// A run of positions with its share of the strength and the row of the vector that acts there.
+struct Piece {
+    tokens: TokenClass,
+    factor: f32,
+    row: usize,
+}
+
+impl<'a> One<'a> {
+    fn edits(&mut self, resolve: &mut Resolve<'_>) -> Result<Vec<(Rank, Edit)>, SteeringError> {
+        let steer = self.steer;
+        let measured = self.vector.measured.as_ref();
+        let strength = steer
+            .strength
+            .or(measured.and_then(|measured| measured.strength))
+            .unwrap_or(1.0);
+        if let Some(given) = [strength]
+            .iter()
+            .chain(steer.layer_strengths.values())
+            .find(|x| !x.is_finite())
+        {
+            return Err(SteeringError::NotFinite {
+                what: format!("strength of {}", self.vector.display_name()),
+                given: *given,
+            });
+        }
+        if let Some(missing) = steer
+            .layer_strengths
+            .keys()
+            .find(|layer| !self.vector.layers().contains(layer))
+        {
+            return Err(self.vector.no_direction(format!("layer {missing}")));
+        }
+        let pieces = self.pieces()?;
+        let places = self.places()?;
+        if strength == 0.0 {
+            let vector = self.vector.display_name();
+            self.warnings.push(Warning::NoEffect { vector });
+            return Ok(Vec::new());
+        }
+        let second = match &steer.operator {
+            Operator::Rotate { with, .. } | Operator::RotateTo { with, .. } => {
+                Some(resolved(with, resolve)?)
+            }
+            _ => None,
+        };
+        let condition = match &steer.condition {
+            Some(condition) => Some((
+                condition,
+                condition
+                    .vector
+                    .as_ref()
+                    .map(|reference| resolved(reference, resolve))
+                    .transpose()?,
+            )),
+            None => None,
+        };
+        for vector in [&second, &condition.as_ref().and_then(|(_, v)| v.clone())]
+            .into_iter()
+            .flatten()
+        {
+            vector.check(self.model)?;
+        }
+        let mut edits = Vec::new();
+        for (from, to, values) in places {
+            let per_layer = steer
+                .layer_strengths
+                .get(&from.layer)
+                .copied()
+                .unwrap_or(1.0);
+            let gate = match &condition {
+                Some((condition, vector)) => {
+                    let looked_along = match vector {
+                        Some(vector) => direction_near(vector, to)?,
+                        None => &values[..self.vector.d_model()],
+                    };
+                    Some(gate(to, looked_along, condition.threshold, condition.when)?)
+                }
+                None => None,
+            };
+            for piece in &pieces {
+                let row = &values[piece.row * self.vector.d_model()..][..self.vector.d_model()];
+                let share = strength * per_layer * piece.factor;
+                if share == 0.0 {
+                    continue;
+                }
+                let (rank, made) = self.operated(to, row, values, share, second.as_deref())?;
+                for mut edit in made {
+                    if steer.keep_norm {
+                        edit.keep_norm = true;
+                    }
+                    if gate.is_some() {
+                        edit.gate.clone_from(&gate);
+                    }
+                    let rank = if steer.keep_norm {
+                        Rank::KeepNorm
+                    } else {
+                        rank
+                    };
+                    edits.push((rank, edit.at(piece.tokens)));
+                }
+                limit(edits.len())?;
+            }
+        }
+        Ok(edits)
+    }
+
+    /// The edits of one direction at one place.
+    fn operated(
+        &mut self,
+        point: Point,
+        row: &[f32],
+        rows: &[f32],
+        share: f32,
+        second: Option<&SteeringVector>,
+    ) -> Result<(Rank, Vec<Edit>), SteeringError> {
+        let zero = |operation| SteeringError::ZeroDirection { point, operation };
+        Ok(match &self.steer.operator {
+            Operator::Add => {
+                let factor = self.factor(point, rows)?;
+                self.warn_if_strong(point, rows, f64::from(share) * factor);
+                let strength = (f64::from(share) * factor) as f32;
+                (Rank::Add, vec![Edit::add(point, row.to_vec(), strength)])
+            }
+            Operator::Ablate => {
+                let edit = Edit::ablate(point, row, share).ok_or_else(|| zero("ablation"))?;
+                (Rank::Ablate, vec![edit])
+            }
+            Operator::Clamp { value } => {
+                if !value.is_finite() {
+                    let what = "clamp value".to_owned();
+                    return Err(SteeringError::NotFinite {
+                        what,
+                        given: *value,
+                    });
+                }
+                let edit =
+                    Edit::clamp(point, row, *value, share).ok_or_else(|| zero("clamping"))?;
+                (Rank::Clamp, vec![edit])
+            }
+            Operator::Rotate { degrees, .. } => {
+                let plane = self.plane(point, row, second, *degrees)?;
+                (
+                    Rank::Rotate,
+                    vec![plane.rotate_by(point, f64::from(share) * degrees)],
+                )
+            }
+            Operator::RotateTo { degrees, .. } => {
+                if share != 1.0 {
+                    return Err(SteeringError::Exclusive {
+                        first: "rotate_to",
+                        second: "a strength other than 0 and 1",
+                        reason: "its angle is a target; choose another angle",
+                    });
+                }
+                if self.steer.condition.is_some() {
+                    return Err(SteeringError::Exclusive {
+                        first: "rotate_to",
+                        second: "a condition on tokens",
+                        reason: "it is folded by gates of its own, and an edit has one gate",
+                    });
+                }
+                let plane = self.plane(point, row, second, *degrees)?;
+                (Rank::Rotate, plane.rotate_to(point, *degrees))
+            }
+        })
+    }
+
+    fn plane(
+        &self,
+        point: Point,
+        row: &[f32],
+        second: Option<&SteeringVector>,
+        degrees: f64,
+    ) -> Result<Plane, SteeringError> {
+        if !degrees.is_finite() {
+            return Err(SteeringError::OutOfRange {
+                name: "degrees",
+                given: degrees,
+                range: "a finite number",
+            });
+        }
+        let second = second.unwrap_or(self.vector);
+        Plane::new(point, row, direction_near(second, point)?)
+    }
+
+    /// The places acted at, with the direction for each: where it was, where it acts, its numbers.
+    fn places(&self) -> Result<Vec<(Point, Point, &'a [f32])>, SteeringError> {
+        let (steer, vector) = (self.steer, self.vector);
+        if let Some(layers) = &steer.layers {
+            let have = vector.layers();
+            if let Some(missing) = layers.iter().find(|layer| !have.contains(layer)) {
+                return Err(vector.no_direction(format!("layer {missing}")));
+            }
+        }
+        let chosen: Vec<(Point, &'a [f32])> = vector
+            .directions()
+            .filter(|(point, _)| {
+                steer
+                    .layers
+                    .as_ref()
+                    .is_none_or(|layers| layers.contains(&point.layer))
+            })
+            .collect();
+        if steer.everywhere {
+            if steer.site.is_some() {
+                return Err(SteeringError::Exclusive {
+                    first: "everywhere",
+                    second: "site",
+                    reason: "everywhere names all sites",
+                });
+            }
+            let [(from, values)] = chosen[..] else {
+                return Err(
+                    vector.no_direction("exactly one place, which everywhere needs".to_owned())
+                );
+            };
+            let blocks = (0..self.model.layers)
+                .flat_map(|layer| [Site::ResidMid.at(layer), Site::ResidPost.at(layer)]);
+            return Ok([Site::ResidPre.at(0)]
+                .into_iter()
+                .chain(blocks)
+                .map(|to| (from, to, values))
+                .collect());
+        }
+        Ok(chosen
+            .into_iter()
+            .map(|(from, values)| {
+                (
+                    from,
+                    steer.site.map_or(from, |site| site.at(from.layer)),
+                    values,
+                )
+            })
+            .collect())
+    }
+
+    /// The runs of positions: one for a plain vector, one a step of a schedule, one a row of a vector that has several.
+    fn pieces(&self) -> Result<Vec<Piece>, SteeringError> {
+        let class = self.steer.tokens;
+        let run = class.positions(self.prompt_len);
+        let steps = self.steer.schedule.pieces()?;
+        if self.vector.rows() == 1 && steps.len() == 1 {
+            let whole = Piece {
+                tokens: class.resolved(self.prompt_len),
+                factor: steps[0].1,
+                row: 0,
+            };
+            return Ok(if run.is_empty() {
+                Vec::new()
+            } else {
+                vec![whole]
+            });
+        }
+        let offset = |steps: &Range<usize>| {
+            let start = run.start.saturating_add(steps.start);
+            start..run.start.saturating_add(steps.end).min(run.end)
+        };
+        let mut pieces = Vec::new();
+        for (offsets, factor) in steps {
+            if self.vector.rows() == 1 {
+                pieces.push((offset(&offsets), factor, 0));
+                continue;
+            }
+            let rows = offsets.start..offsets.end.min(self.vector.rows());
+            pieces.extend(rows.map(|row| (offset(&(row..row + 1)), factor, row)));
+        }
+        Ok(pieces
+            .into_iter()
+            .filter(|(run, _, _)| !run.is_empty())
+            .map(|(run, factor, row)| Piece {
+                tokens: TokenClass::run(run),
+                factor,
+                row,
+            })
+            .collect())
+    }
+
+    /// What the vector is multiplied with at strength 1.
+    fn factor(&self, point: Point, rows: &[f32]) -> Result<f64, SteeringError> {
+        let length = || match self.mean_length(rows) {
+            0.0 => Err(SteeringError::ZeroDirection {
+                point,
+                operation: "unit strength",
+            }),
+            length => Ok(length),
+        };
+        match self.steer.units.unwrap_or(self.vector.units) {
+            Units::Raw => Ok(1.0),
+            Units::Unit => Ok(1.0 / length()?),
+            Units::Relative { rho } => {
+                let stream = self
+                    .stream_norm(point)
+                    .ok_or(SteeringError::NoStreamNorm { point })?;
+                Ok(f64::from(rho) * stream / length()?)
+            }
+        }
+    }
+
+    fn stream_norm(&self, point: Point) -> Option<f64> {
+        let norms = [&self.vector.stream_norms, &self.model.stream_norms];
+        let known = |at: Point| norms.iter().find_map(|norms| norms.get(&at));
+        // the same row of the stream has a second name
+        let twin = match point.site {
+            Site::ResidPre => point.moved_to(Site::ResidPost).ok(),
+            Site::ResidPost => point.moved_to(Site::ResidPre).ok(),
+            _ => None,
+        };
+        known(point)
+            .or_else(|| known(twin?))
+            .filter(|norm| norm.is_finite() && **norm > 0.0)
+            .map(|norm| f64::from(*norm))
+    }
+
+    /// Root mean square of the rows' lengths.
+    fn mean_length(&self, rows: &[f32]) -> f64 {
+        norm(rows) / (self.vector.rows() as f64).sqrt()
+    }
+
+    fn warn_if_strong(&mut self, point: Point, rows: &[f32], factor: f64) {
+        let Some(stream) = self.stream_norm(point) else {
+            return;
+        };
+        let share = factor.abs() * self.mean_length(rows) / stream;
+        let vector = self.vector.display_name();
+        let known = self.warnings.iter().any(
+            |warning| matches!(warning, Warning::Strong { vector: v, point: p, .. } if *v == vector && *p == point),
+        );
+        if share > STRONG && !known {
+            let percent = (share * 100.0) as f32;
+            self.warnings.push(Warning::Strong {
+                vector,
+                point,
+                percent,
+            });
+        }
+    }
+}
+
+/// The direction of a helper vector for a place: its own there, or the only one that it has.
+fn direction_near(vector: &SteeringVector, point: Point) -> Result<&[f32], SteeringError> {
+    if let Some(direction) = vector.direction(point).filter(|_| vector.rows() == 1) {
+        return Ok(direction);
+    }
+    match single_direction(vector) {
+        Ok((_, direction)) => Ok(direction),
+        Err(_) => Err(vector.no_direction(point.to_string())),
+    }
+}
+
+fn gate(
+    point: Point,
+    direction: &[f32],
+    threshold: f32,
+    when: Comparison,
+) -> Result<Gate, SteeringError> {
+    if !threshold.is_finite() {
+        let what = "threshold of the condition".to_owned();
+        return Err(SteeringError::NotFinite {
+            what,
+            given: threshold,
+        });
+    }
+    let operation = "a condition";
+    let direction = unit(direction).ok_or(SteeringError::ZeroDirection { point, operation })?;
+    Ok(match when {
+        Comparison::Above => Gate {
+            direction,
+            threshold,
+        },
+        Comparison::Below => Gate::below(&direction, threshold),
+    })
+}
+
+/// Checks an edit that was given directly.
+fn check_edit(edit: &Edit, model: &ModelShape) -> Result<(), SteeringError> {
+    let point = edit.point;
+    if point.layer >= model.layers {
+        return Err(SteeringError::Layer {
+            point,
+            given: point.layer,
+            layers: model.layers,
+        });
+    }
+    let gate = edit.gate.iter().map(|gate| &gate.direction);
+    let written = edit.terms.iter().map(|term| &term.w);
+    let read = edit.terms.iter().filter_map(|term| term.u.as_ref());
+    for row in written.chain(read).chain(gate) {
+        if row.len() != model.d_model {
+            return Err(SteeringError::Width {
+                what: format!("edit at {point}"),
+                given: row.len(),
+                wanted: model.d_model,
+            });
+        }
+        if let Some(&given) = row.iter().find(|x| !x.is_finite()) {
+            let what = format!("a number of the edit at {point}");
+            return Err(SteeringError::NotFinite { what, given });
+        }
+    }
+    let scalars = edit.terms.iter().flat_map(|term| [term.a, term.b]);
+    match scalars
+        .chain(edit.gate.iter().map(|gate| gate.threshold))
+        .find(|x| !x.is_finite())
+    {
+        Some(given) => Err(SteeringError::NotFinite {
+            what: format!("a coefficient of the edit at {point}"),
+            given,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Sums vectors that are added at the same place to the same positions, so that a place costs one addition however
+/// many vectors meet there.
+fn summed(ranked: Vec<(Rank, Edit)>) -> Vec<Edit> {
+    let mut edits: Vec<Edit> = Vec::with_capacity(ranked.len());
+    // where the sum of a token class stands, within the current place
+    let mut sums: BTreeMap<(Point, ClassKey), usize> = BTreeMap::new();
+    for (rank, edit) in ranked {
+        let plain = rank == Rank::Add && edit.gate.is_none() && !edit.keep_norm;
+        if !plain {
+            edits.push(edit);
+            continue;
+        }
+        let key = (edit.point, ClassKey::of(edit.tokens));
+        match sums.get(&key) {
+            None => {
+                sums.insert(key, edits.len());
+                edits.push(edit);
+            }
+            Some(&at) => add_into(&mut edits[at], &edit),
+        }
+    }
+    edits
+}
+
+/// A token class as a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct ClassKey(u8, i64, i64);
+
+impl ClassKey {
+    fn of(class: TokenClass) -> Self {
+        match class {
+            TokenClass::All => ClassKey(0, 0, 0),
+            TokenClass::PromptOnly => ClassKey(1, 0, 0),
+            TokenClass::LastPrompt => ClassKey(2, 0, 0),
+            TokenClass::GeneratedOnly => ClassKey(3, 0, 0),
+            TokenClass::FromLastPrompt => ClassKey(4, 0, 0),
+            TokenClass::SkipFirst => ClassKey(5, 0, 0),
+            TokenClass::Range { start, end } => ClassKey(6, start, end.unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+fn add_into(sum: &mut Edit, edit: &Edit) {
+    let (Some(into), Some(term)) = (sum.terms.first_mut(), edit.terms.first()) else {
+        return;
+    };
+    let old = into.a;
+    into.w
+        .iter_mut()
+        .zip(&term.w)
+        .for_each(|(sum, w)| *sum = old * *sum + term.a * w);
+    into.a = 1.0;
+}
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

@@ -1,0 +1,336 @@
+//! Measuring what a preset does for a model, and what it costs.
+
+use super::held_out::harmless;
+use super::{HeldOut, Metric, NEUTRAL_TEXTS, Preset, Sample, Tone, held_out};
+use crate::error::{ModelError, SteeringError};
+use crate::evaluate::{AnswerSums, Estimate, Perplexity, Table, distinct_n};
+use crate::format::pairs::Pair;
+use crate::make::{Watch, tell};
+use crate::model::Warning;
+use crate::vector::SteeringVector;
+use serde::{Deserialize, Serialize};
+
+/// A model that presets are measured on. `steer` is the vector and its strength, none for the plain model.
+pub trait PresetModel {
+    /// The answer to a user's message, greedy, in the model's chat template.
+    ///
+    /// # Errors
+    /// Whatever the model fails with.
+    fn answer(
+        &mut self,
+        prompt: &str,
+        steer: Option<(&SteeringVector, f32)>,
+    ) -> Result<Sample, ModelError>;
+
+    /// Sums of log-probabilities of a pair's two answers.
+    ///
+    /// # Errors
+    /// Whatever the model fails with.
+    fn belief(
+        &mut self,
+        pair: &Pair,
+        steer: Option<(&SteeringVector, f32)>,
+    ) -> Result<AnswerSums, ModelError>;
+
+    /// Negative log-likelihoods of a plain text's tokens.
+    ///
+    /// # Errors
+    /// Whatever the model fails with.
+    fn surprise(
+        &mut self,
+        text: &str,
+        steer: Option<(&SteeringVector, f32)>,
+    ) -> Result<Vec<f64>, ModelError>;
+}
+
+/// Which held-out prompts are used: a strength chosen on some must be judged on others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Every other prompt, from the first on, for choosing a strength.
+    Tune,
+    /// The rest, for the report.
+    #[default]
+    Report,
+    /// All of them.
+    All,
+}
+
+impl Split {
+    fn of<T>(self, items: Vec<T>) -> Vec<T> {
+        let kept = |index: usize| match self {
+            Split::Tune => index.is_multiple_of(2),
+            Split::Report => !index.is_multiple_of(2),
+            Split::All => true,
+        };
+        let numbered = items.into_iter().enumerate();
+        numbered
+            .filter(|(index, _)| kept(*index))
+            .map(|(_, item)| item)
+            .collect()
+    }
+}
+
+/// What a preset does at a strength.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PresetReport {
+    /// The preset.
+    pub preset: Preset,
+    /// Its metric, in words.
+    pub metric: String,
+    /// The strength.
+    pub strength: f32,
+    /// Mean score of the plain model.
+    pub base: f64,
+    /// Mean score of the steered model.
+    pub steered: f64,
+    /// Steered minus plain, prompt by prompt; above 0 is what the preset wants.
+    pub effect: Estimate,
+    /// Something that must not change, for presets that have it.
+    pub side: Option<Side>,
+    /// Perplexity of neutral text, plain and steered.
+    pub perplexity: Option<Perplexity>,
+    /// Mean share of different word pairs in steered answers: near 0 where they loop.
+    pub distinct: Option<f64>,
+}
+
+/// An effect that is not wanted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    /// What it is.
+    pub name: String,
+    /// Steered minus plain.
+    pub effect: Estimate,
+}
+
+/// Seed of the intervals.
+const SEED: u64 = 1;
+
+/// Measures a preset's vector at a strength.
+///
+/// # Errors
+/// [`SteeringError`] where the model fails or the watch stops it.
+pub fn measure(
+    preset: Preset,
+    metric: &Metric,
+    vector: &SteeringVector,
+    strength: f32,
+    split: Split,
+    model: &mut dyn PresetModel,
+    watch: &mut Watch<'_>,
+) -> Result<PresetReport, SteeringError> {
+    let prompts = split.of(held_out(preset));
+    let others = match metric {
+        Metric::Refusal => split.of(harmless()),
+        _ => Vec::new(),
+    };
+    let texts = split.of(NEUTRAL_TEXTS.to_vec());
+    let total = prompts.len() + others.len() + texts.len();
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        tell(watch, done, total, None)
+    };
+    let steer = Some((vector, strength));
+    let (mut base, mut steered, mut distinct) = (Vec::new(), Vec::new(), Vec::new());
+    for prompt in &prompts {
+        step()?;
+        if let (Metric::Belief, Some(pair)) = (metric, prompt.pair()) {
+            base.push(
+                model
+                    .belief(&pair, None)
+                    .map_err(SteeringError::Model)?
+                    .gap(),
+            );
+            steered.push(
+                model
+                    .belief(&pair, steer)
+                    .map_err(SteeringError::Model)?
+                    .gap(),
+            );
+            continue;
+        }
+        base.push(scored(metric, prompt, model, None)?.0);
+        let (score, sample) = scored(metric, prompt, model, steer)?;
+        steered.push(score);
+        distinct.push(distinct_words(&sample.text));
+    }
+    let (mut side_base, mut side_steered) = (Vec::new(), Vec::new());
+    for prompt in &others {
+        step()?;
+        side_base.push(scored(metric, prompt, model, None)?.0);
+        side_steered.push(scored(metric, prompt, model, steer)?.0);
+    }
+    let (mut plain, mut pushed) = (Vec::new(), Vec::new());
+    for text in texts {
+        step()?;
+        plain.extend(model.surprise(text, None).map_err(SteeringError::Model)?);
+        pushed.extend(model.surprise(text, steer).map_err(SteeringError::Model)?);
+    }
+    Ok(PresetReport {
+        preset,
+        metric: metric.name().to_owned(),
+        strength,
+        base: crate::evaluate::stats::mean(&base),
+        steered: crate::evaluate::stats::mean(&steered),
+        effect: Estimate::of_difference(&base, &steered, SEED),
+        side: (!others.is_empty()).then(|| Side {
+            name: "refusals of harmless requests".to_owned(),
+            effect: Estimate::of_difference(&side_base, &side_steered, SEED),
+        }),
+        perplexity: Perplexity::of(&plain, &pushed),
+        distinct: (!distinct.is_empty()).then(|| crate::evaluate::stats::mean(&distinct)),
+    })
+}
+
+/// Chooses a strength on the tuning prompts: the largest effect among those whose perplexity on neutral text stays
+/// below `max_ratio` times that of the plain model; where none does, the one with the smallest perplexity. The vector
+/// gets the strength, and what the report prompts say about it.
+///
+/// # Errors
+/// As [`measure`], and [`SteeringError::Empty`] without strengths.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "every one of them is a choice of the caller"
+)]
+pub fn tune(
+    preset: Preset,
+    metric: &Metric,
+    vector: &mut SteeringVector,
+    strengths: &[f32],
+    max_ratio: f64,
+    model: &mut dyn PresetModel,
+    watch: &mut Watch<'_>,
+) -> Result<PresetReport, SteeringError> {
+    let ratio = |report: &PresetReport| report.perplexity.map_or(1.0, |p| p.ratio);
+    let mut best: Option<PresetReport> = None;
+    for &strength in strengths {
+        let report = measure(preset, metric, vector, strength, Split::Tune, model, watch)?;
+        let better = match &best {
+            None => true,
+            Some(known) => match (ratio(known) <= max_ratio, ratio(&report) <= max_ratio) {
+                (true, true) => report.effect.mean > known.effect.mean,
+                (false, false) => ratio(&report) < ratio(known),
+                (known_bearable, _) => !known_bearable,
+            },
+        };
+        if better {
+            best = Some(report);
+        }
+    }
+    let strength = best
+        .map(|report| report.strength)
+        .ok_or(SteeringError::Empty {
+            what: "list of strengths",
+            wanted: "at least one strength",
+        })?;
+    let report = measure(
+        preset,
+        metric,
+        vector,
+        strength,
+        Split::Report,
+        model,
+        watch,
+    )?;
+    let measured = vector.measured.get_or_insert_default();
+    measured.strength = Some(strength);
+    measured.effect = Some(report.effect);
+    measured.perplexity_ratio = report.perplexity.map(|p| p.ratio);
+    Ok(report)
+}
+
+impl PresetReport {
+    /// The warning to give when the preset is used, where its effect is not shown.
+    pub fn warning(&self) -> Option<Warning> {
+        let Estimate {
+            mean, low, high, ..
+        } = self.effect;
+        (low <= 0.0).then(|| Warning::Unproven {
+            preset: self.preset.to_string(),
+            effect: mean,
+            low,
+            high,
+        })
+    }
+
+    /// Numbers of several reports, one a line in their order.
+    pub fn table(reports: &[PresetReport]) -> Table {
+        let mut table = Table::new([
+            "strength",
+            "plain",
+            "steered",
+            "effect",
+            "low",
+            "high",
+            "perplexity ratio",
+            "n",
+        ]);
+        for report in reports {
+            let Estimate { mean, low, high, n } = report.effect;
+            let ratio = report.perplexity.map_or(1.0, |p| p.ratio);
+            let strength = f64::from(report.strength);
+            table.push([
+                strength,
+                report.base,
+                report.steered,
+                mean,
+                low,
+                high,
+                ratio,
+                n as f64,
+            ]);
+        }
+        table
+    }
+}
+
+/// The warning that a vector's own measurements call for when it is used as a preset.
+pub(super) fn warning_of(preset: Preset, vector: &SteeringVector) -> Option<Warning> {
+    let effect = vector.measured.as_ref()?.effect?;
+    (effect.low <= 0.0).then(|| Warning::Unproven {
+        preset: preset.to_string(),
+        effect: effect.mean,
+        low: effect.low,
+        high: effect.high,
+    })
+}
+
+fn scored(
+    metric: &Metric,
+    prompt: &HeldOut,
+    model: &mut dyn PresetModel,
+    steer: Option<(&SteeringVector, f32)>,
+) -> Result<(f64, Sample), SteeringError> {
+    let sample = model
+        .answer(prompt.prompt, steer)
+        .map_err(SteeringError::Model)?;
+    Ok((metric.score(prompt, &sample), sample))
+}
+
+/// Share of different pairs of neighbouring words.
+fn distinct_words(text: &str) -> f64 {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    // words become numbers, which is what the measure counts
+    let mut known: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
+    let numbers: Vec<u32> = words
+        .iter()
+        .map(|word| {
+            let next = known.len() as u32;
+            *known.entry(word).or_insert(next)
+        })
+        .collect();
+    distinct_n(&numbers, 2)
+}
+
+impl Preset {
+    /// The metric with its default choices.
+    pub fn default_metric(self) -> Metric {
+        self.metric(Tone::default(), &[])
+    }
+
+    /// What to tell whoever uses a vector of this preset: that its measured effect may be none.
+    pub fn warning(self, vector: &SteeringVector) -> Option<Warning> {
+        warning_of(self, vector)
+    }
+}

@@ -141,6 +141,12 @@ pub(crate) trait Machine: Send {
         Ok(Plain::NONE)
     }
 
+    /// A state whose tokens may be taken for those of `state`: the same, or fewer where they differ. States that differ
+    /// only in what seldom matters to a token can so share one mask. [`step`](Self::step) is unaffected.
+    fn mask_state(&mut self, state: State) -> Result<State, ConstrainError> {
+        Ok(state)
+    }
+
     /// The next byte of a short way to close the frame of `state` (for the bottom frame: to an accepting state).
     /// Following the bytes must get there. `None` when the machine does not know or `state` already accepts; the
     /// matcher then searches by itself.

@@ -2,13 +2,14 @@
 
 use crate::error::Error;
 use crate::generation::Generation;
-use crate::pipeline::{Loaded, Plan, Run};
+use crate::pipeline::{Loaded, Plan, Resources, Run};
 use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
+use crate::steering::Vectors;
 use mx_runtime::device::DeviceId;
 use mx_runtime::model::{LoadOptions, Model};
 use mx_runtime::source::{self, ModelRef, NoProgress, Progress, Store};
-use std::collections::BTreeMap;
+use mx_steering::store::VectorStore;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -33,8 +34,8 @@ pub struct Client {
     store: Option<Store>,
     sources: source::Options,
     model: Option<Loaded>,
-    /// Models that requests name besides the main one, by the name they are asked for.
-    others: BTreeMap<String, Loaded>,
+    /// What requests may name besides the main model.
+    resources: Resources,
 }
 
 /// Sets up a [`Client`].
@@ -48,6 +49,7 @@ pub struct ClientBuilder {
     options: LoadOptions,
     store: Option<Store>,
     sources: source::Options,
+    resources: Resources,
 }
 
 /// A key that never prints. For now it only decides the route: remote execution is not built.
@@ -114,10 +116,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Where steering vectors are looked up; without one only files can be named, and presets are made anew.
+    pub fn vectors(mut self, vectors: Vectors) -> Self {
+        self.resources.vectors = vectors;
+        self
+    }
+
     /// Takes store and sources from environment variables, as the program `mx` does: see
     /// [`home`](crate::home) and [`Options::from_env`](source::Options::from_env).
     pub fn from_env(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
         self.store = crate::home::models_dir(env).map(Store::new);
+        if let Some(folder) = crate::home::vectors_dir(env) {
+            self.resources.vectors = Vectors::new(VectorStore::new(folder));
+        }
         self.sources = source::Options::from_env(env);
         self
     }
@@ -134,7 +145,7 @@ impl ClientBuilder {
             store: self.store,
             sources: self.sources,
             model: None,
-            others: BTreeMap::new(),
+            resources: self.resources,
         }
     }
 }
@@ -186,10 +197,9 @@ impl Client {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::unsupported("a model that is not loaded", "call Client::load first")
         })?;
-        let models = |name: &str| self.others.get(name).cloned();
-        Run::new(Plan::with_models(
+        Run::new(Plan::with(
             model.clone(),
-            &models,
+            &self.resources,
             request,
             random_seed,
         )?)
@@ -245,17 +255,22 @@ impl Client {
         let controls = &request.controls;
         let names = controls.ensemble_models.iter().chain(&controls.draft_model);
         for name in names {
-            if !self.others.contains_key(name) {
+            if !self.resources.models.contains_key(name) {
                 let model = self.fetch(name, progress)?;
-                self.others.insert(name.clone(), model);
+                self.resources.models.insert(name.clone(), model);
             }
         }
         Ok(())
     }
 
+    /// Sets where steering vectors are looked up.
+    pub fn set_vectors(&mut self, vectors: Vectors) {
+        self.resources.vectors = vectors;
+    }
+
     /// Adds a loaded model that requests may name besides the main one.
     pub fn add_model(&mut self, name: impl Into<String>, model: Arc<Model>) {
-        self.others.insert(name.into(), model.into());
+        self.resources.models.insert(name.into(), model.into());
     }
 
     /// Finds, fetches and loads a model.
@@ -341,6 +356,7 @@ impl Request<'_> {
         logprobs(top: usize),
         json_schema(schema: serde_json::Value),
         regex(pattern: impl Into<String>),
+        steer(steer: mx_steering::apply::Steer),
         choices(texts: impl IntoIterator<Item = impl Into<String>>),
         stop(text: impl Into<String>),
         on_overflow(overflow: Overflow),

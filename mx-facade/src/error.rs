@@ -8,6 +8,9 @@ use mx_runtime::source::SourceError;
 use mx_runtime::template::TemplateError;
 use mx_runtime::tokenizer::TokenizerError;
 use mx_sampling::SamplingError;
+use mx_steering::SteeringError;
+use mx_steering::format::FormatError;
+use mx_steering::store::StoreError;
 
 /// Anything that keeps a request from being answered.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,15 @@ pub enum Error {
     /// A constraint that cannot be compiled, or that exceeds a limit on the way.
     #[error(transparent)]
     Constrain(#[from] ConstrainError),
+    /// A steering vector that cannot be made or does not fit.
+    #[error(transparent)]
+    Steering(#[from] SteeringError),
+    /// A file of a steering vector.
+    #[error(transparent)]
+    SteeringFile(#[from] FormatError),
+    /// The store of steering vectors.
+    #[error(transparent)]
+    VectorStore(#[from] StoreError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -181,6 +193,10 @@ impl Error {
                 ErrorKind::InvalidRequest
             }
             Error::Constrain(_) => ErrorKind::Sampling,
+            Error::Steering(SteeringError::Cancelled) => ErrorKind::Cancelled,
+            Error::Steering(_) | Error::SteeringFile(_) | Error::VectorStore(_) => {
+                ErrorKind::InvalidRequest
+            }
             Error::Template(_) | Error::Tokenizer(_) => ErrorKind::InvalidRequest,
             Error::Unsupported { .. } => ErrorKind::Unsupported,
             Error::NoModel => ErrorKind::ModelNotFound,

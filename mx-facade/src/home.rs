@@ -18,3 +18,8 @@ pub fn data_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
 pub fn models_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     data_dir(env).map(|dir| dir.join("models"))
 }
+
+/// The folder of steering vectors below [`data_dir`].
+pub fn vectors_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    data_dir(env).map(|dir| dir.join("vectors"))
+}

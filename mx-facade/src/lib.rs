@@ -72,6 +72,7 @@ pub mod home;
 pub mod pipeline;
 pub mod request;
 pub mod route;
+pub mod steering;
 mod strategy;
 pub mod trace;
 
@@ -86,3 +87,4 @@ pub use route::{ExecutionMode, Fallback};
 pub use mx_constrain as constrain;
 pub use mx_runtime as runtime;
 pub use mx_sampling as sampling;
+pub use mx_steering as steer;

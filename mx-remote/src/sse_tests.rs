@@ -61,8 +61,11 @@ fn by_the_book(bytes: &[u8]) -> Vec<SseEvent> {
     events
 }
 
+/// Type, data and id of each event.
+type Wanted = &'static [(&'static str, &'static str, &'static str)];
+
 /// The examples of the standard and the corners of its rules.
-const CASES: &[(&[u8], &[(&str, &str, &str)])] = &[
+const CASES: &[(&[u8], Wanted)] = &[
     (b"data: YHOO\ndata: +2\ndata: 10\n\n", &[("message", "YHOO\n+2\n10", "")]),
     (
         b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",

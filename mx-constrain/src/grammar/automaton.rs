@@ -38,6 +38,7 @@ pub(super) struct Automaton {
     pub(super) rules: Vec<RuleName>,
     /// Of each state of the [`Rtn`]: whether its rule may end there.
     returns: Vec<bool>,
+    stars: Vec<bool>,
     state_of: FastMap<(u32, Debt), u32>,
     debts_of: FastMap<u32, Vec<Debt>>,
 }
@@ -61,6 +62,8 @@ pub(super) struct AutomatonState {
     pub(super) calls: Box<[(u32, u32)]>,
     /// The debt with which the rule may end here.
     pub(super) accept: Option<Debt>,
+    /// Whether a text that gets here gives up whatever else it could be.
+    pub(super) wins: bool,
     /// Bytes on which an edge leads away.
     pub(super) live: ByteSet,
     /// Debts with which the rule can end from here, and the fewest bytes to each.
@@ -70,12 +73,20 @@ pub(super) struct AutomatonState {
 impl Automaton {
     /// The state where a rule goes on after a call that ended with a debt; `None` when it cannot.
     pub(super) fn resume(&self, state: u32, debt: Debt) -> Option<u32> {
-        self.state_of.get(&(state, debt)).copied().filter(|&id| !self.states[id as usize].ends.is_empty())
+        self.state_of
+            .get(&(state, debt))
+            .copied()
+            .filter(|&id| !self.states[id as usize].ends.is_empty())
     }
 
     /// Whether a rule may end as soon as it is returned to.
     pub(super) fn may_end(&self, state: u32) -> bool {
         self.returns[state as usize]
+    }
+
+    /// Whether returning to a state twice is the same as returning to it once.
+    pub(super) fn is_star(&self, state: u32) -> bool {
+        self.stars[state as usize]
     }
 
     /// The debts with which a state of the [`Rtn`] may be returned to.
@@ -174,14 +185,26 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn state(&mut self, rtn: u32, debt: Debt, context: &mut Context<'_>) -> Result<u32, ConstrainError> {
+    fn state(
+        &mut self,
+        rtn: u32,
+        debt: Debt,
+        context: &mut Context<'_>,
+    ) -> Result<u32, ConstrainError> {
         if let Some(&id) = self.state_of.get(&(rtn, debt)) {
             return Ok(id);
         }
         Limits::check("max_nodes", self.states.len() + 1, context.limits.max_nodes)?;
         let id = self.states.len() as u32;
         let (edges, calls, ends) = (Vec::new(), Vec::new(), Vec::new());
-        self.states.push(Draft { rtn, debt, edges, calls, accept: None, ends });
+        self.states.push(Draft {
+            rtn,
+            debt,
+            edges,
+            calls,
+            accept: None,
+            ends,
+        });
         self.links.push(Vec::new());
         self.state_of.insert((rtn, debt), id);
         self.fresh.push(id);
@@ -200,7 +223,12 @@ impl Builder<'_> {
     }
 
     /// What is still owed after a byte of a class; `None` when a longer match showed.
-    fn after(&mut self, debt: Debt, class: u8, context: &mut Context<'_>) -> Result<Option<Debt>, ConstrainError> {
+    fn after(
+        &mut self,
+        debt: Debt,
+        class: u8,
+        context: &mut Context<'_>,
+    ) -> Result<Option<Debt>, ConstrainError> {
         if debt == FREE {
             return Ok(Some(FREE));
         }
@@ -212,13 +240,19 @@ impl Builder<'_> {
         let mut kept = true;
         for &state in &self.debts[debt as usize] {
             let edges = &self.rtn.states[state as usize].bytes;
-            let Some(edge) = edges.iter().find(|edge| (edge.0..=edge.1).contains(&byte)) else { continue };
+            let Some(edge) = edges.iter().find(|edge| (edge.0..=edge.1).contains(&byte)) else {
+                continue;
+            };
             kept &= !self.rtn.states[edge.2 as usize].accept;
             owed.push(edge.2);
         }
         owed.sort_unstable();
         owed.dedup();
-        let after = if kept { Some(self.debt(owed, context)?) } else { None };
+        let after = if kept {
+            Some(self.debt(owed, context)?)
+        } else {
+            None
+        };
         self.after.insert((debt, class), after);
         Ok(after)
     }
@@ -229,7 +263,9 @@ impl Builder<'_> {
             while let Some(id) = self.fresh.pop() {
                 self.expand(id, context)?;
             }
-            let Some(Reverse((bytes, state, debt))) = self.heap.pop() else { return Ok(()) };
+            let Some(Reverse((bytes, state, debt))) = self.heap.pop() else {
+                return Ok(());
+            };
             let ends = &mut self.states[state as usize].ends;
             match ends.iter_mut().find(|end| end.0 == debt) {
                 Some(end) if end.1 <= bytes => continue,
@@ -255,18 +291,29 @@ impl Builder<'_> {
         context.spend(1)?;
         match link {
             Link::Edge { state: from } => self.improve(bytes.saturating_add(1), from, debt),
-            Link::Call { state: from, to: TAIL } => self.improve(bytes, from, debt),
+            Link::Call {
+                state: from,
+                to: TAIL,
+            } => self.improve(bytes, from, debt),
             Link::Call { state: from, to } => {
                 let next = self.state(to, debt, context)?;
                 if self.linked.insert((next, from, state, debt), ()).is_none() {
-                    self.links[next as usize].push(Link::Return { state: from, entry: state, debt });
+                    self.links[next as usize].push(Link::Return {
+                        state: from,
+                        entry: state,
+                        debt,
+                    });
                 }
                 for at in 0..self.states[next as usize].ends.len() {
                     let (end, more) = self.states[next as usize].ends[at];
                     self.improve(bytes.saturating_add(more), from, end);
                 }
             }
-            Link::Return { state: from, entry, debt: before } => {
+            Link::Return {
+                state: from,
+                entry,
+                debt: before,
+            } => {
                 let ends = &self.states[entry as usize].ends;
                 if let Some(&(_, first)) = ends.iter().find(|end| end.0 == before) {
                     self.improve(bytes.saturating_add(first), from, debt);
@@ -277,7 +324,12 @@ impl Builder<'_> {
     }
 
     /// Lets a reader know what is known already, and what will be.
-    fn link(&mut self, state: u32, link: Link, context: &mut Context<'_>) -> Result<(), ConstrainError> {
+    fn link(
+        &mut self,
+        state: u32,
+        link: Link,
+        context: &mut Context<'_>,
+    ) -> Result<(), ConstrainError> {
         self.links[state as usize].push(link);
         for at in 0..self.states[state as usize].ends.len() {
             let (debt, bytes) = self.states[state as usize].ends[at];
@@ -287,7 +339,10 @@ impl Builder<'_> {
     }
 
     fn improve(&mut self, bytes: u32, state: u32, debt: Debt) {
-        let known = self.states[state as usize].ends.iter().find(|end| end.0 == debt);
+        let known = self.states[state as usize]
+            .ends
+            .iter()
+            .find(|end| end.0 == debt);
         if known.is_none_or(|end| bytes < end.1) {
             self.heap.push(Reverse((bytes, state, debt)));
         }
@@ -303,7 +358,9 @@ impl Builder<'_> {
             let (low, high) = (self.class_of[low as usize], self.class_of[high as usize]);
             let first = edges.len();
             for class in low..=high {
-                let Some(after) = self.after(debt, class, context)? else { continue };
+                let Some(after) = self.after(debt, class, context)? else {
+                    continue;
+                };
                 let to = self.state(to, after, context)?;
                 match edges[first..].last_mut() {
                     Some(last) if last.2 == to && last.1 + 1 == class => last.1 = class,
@@ -338,29 +395,57 @@ impl Builder<'_> {
     }
 
     fn finish(self, start: u32) -> Automaton {
-        let Self { rtn, class_of, class_byte, states: drafts, state_of, debts, .. } = self;
+        let Self {
+            rtn,
+            class_of,
+            class_byte,
+            states: drafts,
+            state_of,
+            debts,
+            ..
+        } = self;
         let ends: Vec<bool> = drafts.iter().map(|draft| !draft.ends.is_empty()).collect();
         let returns_somewhere = |entry: u32, to: u32| {
             to == TAIL
-                || drafts[entry as usize]
-                    .ends
-                    .iter()
-                    .any(|(debt, _)| state_of.get(&(to, *debt)).is_some_and(|&next| ends[next as usize]))
+                || drafts[entry as usize].ends.iter().any(|(debt, _)| {
+                    state_of
+                        .get(&(to, *debt))
+                        .is_some_and(|&next| ends[next as usize])
+                })
         };
         let states = drafts.iter().map(|draft| {
-            let edges: Box<[_]> = draft.edges.iter().copied().filter(|edge| ends[edge.2 as usize]).collect();
+            let edges: Box<[_]> = draft
+                .edges
+                .iter()
+                .copied()
+                .filter(|edge| ends[edge.2 as usize])
+                .collect();
             let calls = draft.calls.iter().copied();
-            let calls = calls.filter(|&(entry, to)| ends[entry as usize] && returns_somewhere(entry, to)).collect();
+            let calls = calls
+                .filter(|&(entry, to)| ends[entry as usize] && returns_somewhere(entry, to))
+                .collect();
             let mut live = ByteSet::EMPTY;
             for &(low, high, _) in &edges {
-                let after = class_byte.get(high as usize + 1).map_or(u8::MAX, |next| next - 1);
+                let after = class_byte
+                    .get(high as usize + 1)
+                    .map_or(u8::MAX, |next| next - 1);
                 live = live.union(&ByteSet::range(class_byte[low as usize], after));
             }
             let rule = rtn.states[draft.rtn as usize].rule;
             let mut ends: Box<[_]> = draft.ends.clone().into_boxed_slice();
             ends.sort_unstable();
             let rank = rtn.rules[rule as usize].rank;
-            AutomatonState { rule, rank, edges, calls, accept: draft.accept, live, ends }
+            let wins = rtn.states[draft.rtn as usize].wins;
+            AutomatonState {
+                rule,
+                rank,
+                edges,
+                calls,
+                accept: draft.accept,
+                wins,
+                live,
+                ends,
+            }
         });
         let states = states.collect();
         let mut debts_of: FastMap<u32, Vec<Debt>> = FastMap::default();
@@ -378,9 +463,13 @@ impl Builder<'_> {
             rules: rtn
                 .rules
                 .iter()
-                .map(|rule| RuleName { name: rule.name.clone(), terminal: rule.terminal })
+                .map(|rule| RuleName {
+                    name: rule.name.clone(),
+                    terminal: rule.terminal,
+                })
                 .collect(),
             returns: rtn.states.iter().map(|state| state.accept).collect(),
+            stars: rtn.states.iter().map(|state| state.is_star).collect(),
             state_of,
             debts_of,
         }

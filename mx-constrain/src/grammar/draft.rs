@@ -22,6 +22,8 @@ pub(super) struct DraftState {
     pub(super) accept: bool,
     /// The rule is a terminal whose match must be the longest.
     pub(super) longest: bool,
+    /// The rule is a terminal that wins over everything else when it ends here.
+    pub(super) wins: bool,
     /// Byte ranges and where they lead.
     pub(super) bytes: Vec<(u8, u8, u32)>,
     /// Rules called and where the caller goes on.
@@ -42,12 +44,20 @@ pub(super) struct DraftRule {
 
 /// Writes out the rules of a grammar.
 pub(super) fn draft(grammar: &Grammar, context: &mut Context<'_>) -> Result<Draft, ConstrainError> {
-    let mut draft = Draft { start: grammar.start as u32, ..Draft::default() };
+    let mut draft = Draft {
+        start: grammar.start as u32,
+        ..Draft::default()
+    };
     for (id, rule) in grammar.rules.iter().enumerate() {
         let id = id as u32;
         let entry = draft.state(id, context)?;
         let terminal = matches!(rule.body, Body::Lexeme(_));
-        draft.rules.push(DraftRule { name: rule.name.clone(), entry, nullable: false, terminal });
+        draft.rules.push(DraftRule {
+            name: rule.name.clone(),
+            entry,
+            nullable: false,
+            terminal,
+        });
         match &rule.body {
             Body::Expr(expr) => {
                 let end = draft.state(id, context)?;
@@ -62,10 +72,17 @@ pub(super) fn draft(grammar: &Grammar, context: &mut Context<'_>) -> Result<Draf
 }
 
 impl Draft {
-    pub(super) fn state(&mut self, rule: u32, context: &mut Context<'_>) -> Result<u32, ConstrainError> {
+    pub(super) fn state(
+        &mut self,
+        rule: u32,
+        context: &mut Context<'_>,
+    ) -> Result<u32, ConstrainError> {
         Limits::check("max_nodes", self.states.len() + 1, context.limits.max_nodes)?;
         context.spend(1)?;
-        self.states.push(DraftState { rule, ..DraftState::default() });
+        self.states.push(DraftState {
+            rule,
+            ..DraftState::default()
+        });
         Ok((self.states.len() - 1) as u32)
     }
 
@@ -92,8 +109,11 @@ impl Draft {
             Expr::Chars(ranges) => {
                 for &(low, high) in ranges {
                     for sequence in Utf8Sequences::new(low, high) {
-                        let ranges: Vec<_> =
-                            sequence.as_slice().iter().map(|range| (range.start, range.end)).collect();
+                        let ranges: Vec<_> = sequence
+                            .as_slice()
+                            .iter()
+                            .map(|range| (range.start, range.end))
+                            .collect();
                         self.chain(rule, &ranges, from, to, context)?;
                     }
                 }
@@ -101,15 +121,24 @@ impl Draft {
             Expr::Seq(parts) => {
                 let mut at = from;
                 for (index, part) in parts.iter().enumerate() {
-                    let next = if index + 1 == parts.len() { to } else { self.state(rule, context)? };
+                    let next = if index + 1 == parts.len() {
+                        to
+                    } else {
+                        self.state(rule, context)?
+                    };
                     self.write(rule, part, at, next, context)?;
                     at = next;
                 }
             }
             Expr::Alt(parts) => {
+                let mut texts: Vec<&[u8]> = Vec::new();
                 for part in parts {
-                    self.write(rule, part, from, to, context)?;
+                    match part {
+                        Expr::Bytes(bytes) => texts.push(bytes),
+                        part => self.write(rule, part, from, to, context)?,
+                    }
                 }
+                self.write_texts(rule, texts, from, to, context)?;
             }
             Expr::Repeat { of, min, max } => {
                 let mut at = from;
@@ -143,7 +172,41 @@ impl Draft {
         Ok(())
     }
 
-    /// One byte range after the other, of which at least one byte each is in the alphabet.
+    /// One of some texts. Beginnings that they share are written once, so that long lists of words stay deterministic.
+    fn write_texts(
+        &mut self,
+        rule: u32,
+        mut texts: Vec<&[u8]>,
+        from: u32,
+        to: u32,
+        context: &mut Context<'_>,
+    ) -> Result<(), ConstrainError> {
+        texts.sort_unstable();
+        texts.dedup();
+        // The states behind each byte of the text before.
+        let mut path = vec![from];
+        let mut before: &[u8] = &[];
+        for text in texts {
+            let shared = text.iter().zip(before).take_while(|(a, b)| a == b).count();
+            path.truncate(shared + 1);
+            for &byte in &text[shared..] {
+                let next = self.state(rule, context)?;
+                self.edge(
+                    path.last().copied().unwrap_or(from),
+                    byte,
+                    byte,
+                    next,
+                    context,
+                );
+                path.push(next);
+            }
+            self.link(path.last().copied().unwrap_or(from), to);
+            before = text;
+        }
+        Ok(())
+    }
+
+    /// One byte range after the other.
     fn chain(
         &mut self,
         rule: u32,
@@ -199,6 +262,7 @@ impl Draft {
             context.spend(state.edges.len())?;
             self.states[id as usize].accept = state.accept;
             self.states[id as usize].longest = lexeme.longest;
+            self.states[id as usize].wins = lexeme.wins && state.accept;
             for &(low, high, to) in &state.edges {
                 self.edge(id, low, high, base + to, context);
             }
@@ -240,7 +304,10 @@ impl Draft {
                     break;
                 }
                 stack.extend_from_slice(&state.empty);
-                let skipped = state.calls.iter().filter(|(callee, _)| self.rules[*callee as usize].nullable);
+                let skipped = state
+                    .calls
+                    .iter()
+                    .filter(|(callee, _)| self.rules[*callee as usize].nullable);
                 stack.extend(skipped.map(|&(_, to)| to));
             }
         }

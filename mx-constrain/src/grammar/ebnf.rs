@@ -36,14 +36,23 @@ use super::{
 /// Reads a grammar.
 pub(super) fn parse(text: &str, limits: &Limits) -> Result<Grammar, ConstrainError> {
     let cursor = Cursor::new(text, limits)?;
-    let mut parser = Parser { cursor, names: Names::default(), is_iso: false, differences: Vec::new() };
+    let mut parser = Parser {
+        cursor,
+        names: Names::default(),
+        is_iso: false,
+        differences: Vec::new(),
+    };
     parser.blank()?;
     let mut first = None;
     while !parser.cursor.is_end() {
         let rule = parser.rule(first.is_none())?;
         first.get_or_insert(rule);
     }
-    let Some(first) = first else { return Err(parser.cursor.error_at(0, "a grammar needs at least one rule")) };
+    let Some(first) = first else {
+        return Err(parser
+            .cursor
+            .error_at(0, "a grammar needs at least one rule"));
+    };
     let start = parser.names.start(&["root", "start"]).unwrap_or(first);
     parser.subtract(limits)?;
     parser.names.finish(&parser.cursor, start)
@@ -68,7 +77,8 @@ impl Parser<'_> {
     /// Skips blanks, line ends and comments.
     fn blank(&mut self) -> Result<(), ConstrainError> {
         loop {
-            self.cursor.eat_while(|c| c.is_whitespace() || c == '\u{feff}');
+            self.cursor
+                .eat_while(|c| c.is_whitespace() || c == '\u{feff}');
             let at = self.cursor.at();
             let end = match () {
                 () if self.cursor.eat("/*") => "*/",
@@ -76,7 +86,9 @@ impl Parser<'_> {
                 () => return Ok(()),
             };
             if self.cursor.eat_past(end).is_none() {
-                return Err(self.cursor.error_at(at, format!("the comment is not closed by `{end}`")));
+                return Err(self
+                    .cursor
+                    .error_at(at, format!("the comment is not closed by `{end}`")));
             }
         }
     }
@@ -92,7 +104,11 @@ impl Parser<'_> {
             self.cursor.seek(at);
             return None;
         }
-        if !self.cursor.peek().is_some_and(|c| c.is_alphabetic() || c == '_') {
+        if !self
+            .cursor
+            .peek()
+            .is_some_and(|c| c.is_alphabetic() || c == '_')
+        {
             return None;
         }
         let mut name = self.cursor.eat_while(is_name);
@@ -105,7 +121,9 @@ impl Parser<'_> {
 
     /// The sign of a definition, if one stands here.
     fn sign(&self) -> Option<&'static str> {
-        ["::=", ":=", "="].into_iter().find(|sign| self.cursor.sees(sign))
+        ["::=", ":=", "="]
+            .into_iter()
+            .find(|sign| self.cursor.sees(sign))
     }
 
     /// Whether a definition begins here.
@@ -121,20 +139,28 @@ impl Parser<'_> {
     }
 
     fn rule(&mut self, is_first: bool) -> Result<RuleId, ConstrainError> {
-        let Some((name, at)) = self.name() else { return Err(self.cursor.expected("the name of a rule")) };
+        let Some((name, at)) = self.name() else {
+            return Err(self.cursor.expected("the name of a rule"));
+        };
         self.blank()?;
-        let Some(sign) = self.sign() else { return Err(self.cursor.expected("`::=` or `=`")) };
+        let Some(sign) = self.sign() else {
+            return Err(self.cursor.expected("`::=` or `=`"));
+        };
         if is_first {
             self.is_iso = sign != "::=";
         } else if self.is_iso == (sign == "::=") {
-            return Err(self.cursor.error("definitions say either `::=` or `=`, not both in one grammar"));
+            return Err(self
+                .cursor
+                .error("definitions say either `::=` or `=`, not both in one grammar"));
         }
         self.cursor.eat(sign);
         let body = self.alternatives()?;
         let is_closed = self.cursor.eat(";") || (self.is_iso && self.cursor.eat("."));
         self.blank()?;
         if !is_closed && !self.cursor.is_end() && !self.sees_rule()? {
-            return Err(self.cursor.expected("a part of an expression or the next rule"));
+            return Err(self
+                .cursor
+                .expected("a part of an expression or the next rule"));
         }
         self.names.define(&self.cursor, &name, at, Body::Expr(body))
     }
@@ -142,7 +168,9 @@ impl Parser<'_> {
     fn alternatives(&mut self) -> Result<Expr, ConstrainError> {
         self.cursor.enter()?;
         let mut alternatives = vec![self.sequence()?];
-        while self.cursor.eat("|") || (self.is_iso && (self.cursor.eat("/") || self.cursor.eat("!"))) {
+        while self.cursor.eat("|")
+            || (self.is_iso && (self.cursor.eat("/") || self.cursor.eat("!")))
+        {
             alternatives.push(self.sequence()?);
         }
         self.cursor.leave();
@@ -154,7 +182,9 @@ impl Parser<'_> {
         loop {
             self.blank()?;
             let at = self.cursor.at();
-            let Some(next) = self.cursor.peek() else { return Ok(Expr::seq(parts)) };
+            let Some(next) = self.cursor.peek() else {
+                return Ok(Expr::seq(parts));
+            };
             match next {
                 ',' if self.is_iso => {
                     self.cursor.bump();
@@ -165,7 +195,9 @@ impl Parser<'_> {
                 }
                 '*' | '+' | '?' => {
                     if next == '?' && self.is_iso && !self.touches() {
-                        return Err(self.cursor.error("special sequences `? … ?` are not supported"));
+                        return Err(self
+                            .cursor
+                            .error("special sequences `? … ?` are not supported"));
                     }
                     self.cursor.bump();
                     let (min, max) = match next {
@@ -175,7 +207,9 @@ impl Parser<'_> {
                     };
                     repeat_last(&self.cursor, at, &mut parts, min, max)?;
                 }
-                '{' if self.cursor.rest()[1..].starts_with(|c: char| c.is_ascii_digit() || c == ',') => {
+                '{' if self.cursor.rest()[1..]
+                    .starts_with(|c: char| c.is_ascii_digit() || c == ',') =>
+                {
                     self.cursor.bump();
                     let (min, max) = self.counts()?;
                     repeat_last(&self.cursor, at, &mut parts, min, max)?;
@@ -195,11 +229,19 @@ impl Parser<'_> {
     }
 
     fn counts(&mut self) -> Result<(u32, Option<u32>), ConstrainError> {
-        let min = if self.cursor.sees(",") { 0 } else { self.cursor.count()? };
+        let min = if self.cursor.sees(",") {
+            0
+        } else {
+            self.cursor.count()?
+        };
         let mut max = Some(min);
         if self.cursor.eat(",") {
             self.blank()?;
-            max = if self.cursor.sees("}") { None } else { Some(self.cursor.count()?) };
+            max = if self.cursor.sees("}") {
+                None
+            } else {
+                Some(self.cursor.count()?)
+            };
         }
         match self.cursor.eat("}") {
             true => Ok((min, max)),
@@ -275,7 +317,9 @@ impl Parser<'_> {
         }
         match self.cursor.eat_past(quote) {
             Some(text) if !text.contains('\n') => Ok(Expr::Bytes(text.as_bytes().to_vec())),
-            _ => Err(self.cursor.error_at(start, format!("the string is not closed by `{quote}`"))),
+            _ => Err(self
+                .cursor
+                .error_at(start, format!("the string is not closed by `{quote}`"))),
         }
     }
 
@@ -302,7 +346,11 @@ impl Parser<'_> {
                     self.cursor.bump();
                     return Ok(Expr::class(ranges, negated));
                 }
-                Some('\n') | None => return Err(self.cursor.error_at(start, "the class is not closed by `]`")),
+                Some('\n') | None => {
+                    return Err(self
+                        .cursor
+                        .error_at(start, "the class is not closed by `]`"));
+                }
                 Some(_) => self.class_character()?,
             };
             let is_range = self.cursor.sees("-") && !self.cursor.sees("-]");
@@ -314,7 +362,11 @@ impl Parser<'_> {
                 false => low,
             };
             if high < low {
-                let reason = format!("the range {}-{} is backwards", low.escape_debug(), high.escape_debug());
+                let reason = format!(
+                    "the range {}-{} is backwards",
+                    low.escape_debug(),
+                    high.escape_debug()
+                );
                 return Err(self.cursor.error_at(at, reason));
             }
             ranges.push((low, high));
@@ -324,18 +376,28 @@ impl Parser<'_> {
     fn class_character(&mut self) -> Result<char, ConstrainError> {
         match self.cursor.sees("#x") {
             true => self.code_point(),
-            false => self.cursor.bump().ok_or_else(|| self.cursor.expected("a character")),
+            false => self
+                .cursor
+                .bump()
+                .ok_or_else(|| self.cursor.expected("a character")),
         }
     }
 
     fn difference(&mut self, at: usize, parts: &mut [Expr]) -> Result<(), ConstrainError> {
         self.blank()?;
-        let Some(minus) = self.operand()? else { return Err(self.cursor.expected("what is taken away")) };
+        let Some(minus) = self.operand()? else {
+            return Err(self.cursor.expected("what is taken away"));
+        };
         if let Some(last) = parts.last_mut() {
             let rule = self.names.reserve("difference".to_owned());
             self.names.fill(rule, Body::Expr(Expr::Alt(Vec::new())));
             let from = std::mem::replace(last, Expr::Rule(rule));
-            self.differences.push(Difference { rule, from, minus, at });
+            self.differences.push(Difference {
+                rule,
+                from,
+                minus,
+                at,
+            });
         }
         Ok(())
     }
@@ -343,15 +405,32 @@ impl Parser<'_> {
     /// Computes the differences, now that all names are known.
     fn subtract(&mut self, limits: &Limits) -> Result<(), ConstrainError> {
         let differences = std::mem::take(&mut self.differences);
-        let pending: HashSet<RuleId> = differences.iter().map(|difference| difference.rule).collect();
+        let pending: HashSet<RuleId> = differences
+            .iter()
+            .map(|difference| difference.rule)
+            .collect();
         let mut results = Vec::new();
-        for Difference { rule, from, minus, at } in &differences {
-            let regular = Regular { names: &self.names, cursor: &self.cursor, limits, pending: &pending, at: *at };
+        for Difference {
+            rule,
+            from,
+            minus,
+            at,
+        } in &differences
+        {
+            let regular = Regular {
+                names: &self.names,
+                cursor: &self.cursor,
+                limits,
+                pending: &pending,
+                at: *at,
+            };
             let mut size = 0;
             let from = regular.hir(from, &mut Vec::new(), &mut size)?;
             let minus = regular.hir(minus, &mut Vec::new(), &mut size)?;
             // Without anchors in the notation there is nothing to look around for.
-            let (Some(from), Some(minus)) = (pattern_dfa(&from, limits)?, pattern_dfa(&minus, limits)?) else {
+            let (Some(from), Some(minus)) =
+                (pattern_dfa(&from, limits)?, pattern_dfa(&minus, limits)?)
+            else {
                 continue;
             };
             let mut dfa = Dfa::and(vec![from, minus.not(limits)?], limits)?;
@@ -376,7 +455,12 @@ struct Regular<'a> {
 }
 
 impl Regular<'_> {
-    fn hir(&self, expr: &Expr, open: &mut Vec<RuleId>, size: &mut usize) -> Result<Hir, ConstrainError> {
+    fn hir(
+        &self,
+        expr: &Expr,
+        open: &mut Vec<RuleId>,
+        size: &mut usize,
+    ) -> Result<Hir, ConstrainError> {
         *size += 1;
         Limits::check("max_nodes", *size, self.limits.max_nodes)?;
         Ok(match expr {
@@ -386,14 +470,21 @@ impl Regular<'_> {
                 Hir::literal(bytes.clone())
             }
             Expr::Chars(ranges) => {
-                let ranges = ranges.iter().map(|&(low, high)| ClassUnicodeRange::new(low, high));
+                let ranges = ranges
+                    .iter()
+                    .map(|&(low, high)| ClassUnicodeRange::new(low, high));
                 Hir::class(Class::Unicode(ClassUnicode::new(ranges)))
             }
             Expr::Seq(parts) => Hir::concat(self.all(parts, open, size)?),
             Expr::Alt(parts) => Hir::alternation(self.all(parts, open, size)?),
             Expr::Repeat { of, min, max } => {
                 let sub = Box::new(self.hir(of, open, size)?);
-                Hir::repetition(Repetition { min: *min, max: *max, greedy: true, sub })
+                Hir::repetition(Repetition {
+                    min: *min,
+                    max: *max,
+                    greedy: true,
+                    sub,
+                })
             }
             Expr::Rule(rule) => {
                 if open.contains(rule) || self.pending.contains(rule) {
@@ -401,7 +492,11 @@ impl Regular<'_> {
                     return Err(self.cursor.error_at(self.at, reason));
                 }
                 open.push(*rule);
-                Limits::check("max_nesting", open.len(), self.limits.max_nesting.min(DEEPEST))?;
+                Limits::check(
+                    "max_nesting",
+                    open.len(),
+                    self.limits.max_nesting.min(DEEPEST),
+                )?;
                 let hir = match self.names.body(*rule) {
                     Some(Body::Expr(body)) => self.hir(body, open, size)?,
                     // What is not defined is reported when all rules are.
@@ -413,8 +508,16 @@ impl Regular<'_> {
         })
     }
 
-    fn all(&self, parts: &[Expr], open: &mut Vec<RuleId>, size: &mut usize) -> Result<Vec<Hir>, ConstrainError> {
-        parts.iter().map(|part| self.hir(part, open, size)).collect()
+    fn all(
+        &self,
+        parts: &[Expr],
+        open: &mut Vec<RuleId>,
+        size: &mut usize,
+    ) -> Result<Vec<Hir>, ConstrainError> {
+        parts
+            .iter()
+            .map(|part| self.hir(part, open, size))
+            .collect()
     }
 }
 

@@ -19,15 +19,23 @@ pub(super) fn refusal(automaton: &Automaton, items: &[Item], byte: u8) -> Refusa
     }
     let name = |rule: u32| automaton.rules[rule as usize].name.as_str();
     let Some(&(first, _)) = wishes.first() else {
-        return Refusal { expected: "the end of the text".to_owned(), ..Refusal::default() };
+        return Refusal {
+            expected: "the end of the text".to_owned(),
+            ..Refusal::default()
+        };
     };
-    let mut expected: Vec<String> =
-        wishes.iter().take(MOST).map(|(rule, live)| format!("{} of `{}`", bytes(live), name(*rule))).collect();
+    let mut expected: Vec<String> = wishes
+        .iter()
+        .take(MOST)
+        .map(|(rule, live)| format!("{} of `{}`", bytes(live), name(*rule)))
+        .collect();
     if wishes.len() > MOST {
         expected.push(format!("{} more", wishes.len() - MOST));
     }
     // A terminal is named beside the rule that is nearest to it only when both are known.
-    let terminal = wishes.iter().find(|wish| automaton.rules[wish.0 as usize].terminal);
+    let terminal = wishes
+        .iter()
+        .find(|wish| automaton.rules[wish.0 as usize].terminal);
     let _ = byte;
     Refusal {
         place: name(first).to_owned(),

@@ -25,14 +25,19 @@ use super::{
 
 /// Reads a grammar.
 pub(super) fn parse(text: &str, limits: &Limits) -> Result<Grammar, ConstrainError> {
-    let mut parser = Parser { cursor: Cursor::new(text, limits)?, names: Names::default() };
+    let mut parser = Parser {
+        cursor: Cursor::new(text, limits)?,
+        names: Names::default(),
+    };
     parser.blank();
     while !parser.cursor.is_end() {
         parser.rule()?;
     }
     match parser.names.start(&["root"]) {
         Some(start) => parser.names.finish(&parser.cursor, start),
-        None => Err(parser.cursor.error_at(0, "the start rule `root` is not defined")),
+        None => Err(parser
+            .cursor
+            .error_at(0, "the start rule `root` is not defined")),
     }
 }
 
@@ -45,7 +50,8 @@ impl Parser<'_> {
     /// Skips blanks, line ends and comments.
     fn blank(&mut self) {
         loop {
-            self.cursor.eat_while(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{feff}'));
+            self.cursor
+                .eat_while(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{feff}'));
             if !self.cursor.sees("#") {
                 return;
             }
@@ -62,7 +68,8 @@ impl Parser<'_> {
     /// Whether a definition begins here.
     fn sees_rule(&self) -> bool {
         let after = self.cursor.rest().trim_start_matches(is_name);
-        after.len() < self.cursor.rest().len() && after.trim_start_matches([' ', '\t']).starts_with("::=")
+        after.len() < self.cursor.rest().len()
+            && after.trim_start_matches([' ', '\t']).starts_with("::=")
     }
 
     fn rule(&mut self) -> Result<(), ConstrainError> {
@@ -75,9 +82,12 @@ impl Parser<'_> {
         }
         let body = self.alternatives()?;
         if !self.cursor.is_end() && !self.sees_rule() {
-            return Err(self.cursor.expected("a literal, a class, a name, an operator or the next rule"));
+            return Err(self
+                .cursor
+                .expected("a literal, a class, a name, an operator or the next rule"));
         }
-        self.names.define(&self.cursor, &name, at, Body::Expr(body))?;
+        self.names
+            .define(&self.cursor, &name, at, Body::Expr(body))?;
         Ok(())
     }
 
@@ -96,7 +106,9 @@ impl Parser<'_> {
         loop {
             self.blank();
             let at = self.cursor.at();
-            let Some(next) = self.cursor.peek() else { return Ok(Expr::seq(parts)) };
+            let Some(next) = self.cursor.peek() else {
+                return Ok(Expr::seq(parts));
+            };
             match next {
                 '"' => {
                     self.cursor.bump();
@@ -133,7 +145,9 @@ impl Parser<'_> {
                     repeat_last(&self.cursor, at, &mut parts, min, max)?;
                 }
                 '<' | '!' => {
-                    return Err(self.cursor.error("token references are not supported: the grammar describes text"));
+                    return Err(self
+                        .cursor
+                        .error("token references are not supported: the grammar describes text"));
                 }
                 c if is_name(c) && !self.sees_rule() => {
                     if let Some((name, at)) = self.name().map(|(name, at)| (name.to_owned(), at)) {
@@ -148,12 +162,20 @@ impl Parser<'_> {
     /// `m}`, `m,}`, `m,n}` or `,n}`.
     fn counts(&mut self) -> Result<(u32, Option<u32>), ConstrainError> {
         self.blank();
-        let min = if self.cursor.sees(",") { 0 } else { self.cursor.count()? };
+        let min = if self.cursor.sees(",") {
+            0
+        } else {
+            self.cursor.count()?
+        };
         self.blank();
         let mut max = Some(min);
         if self.cursor.eat(",") {
             self.blank();
-            max = if self.cursor.sees("}") { None } else { Some(self.cursor.count()?) };
+            max = if self.cursor.sees("}") {
+                None
+            } else {
+                Some(self.cursor.count()?)
+            };
             self.blank();
         }
         if !self.cursor.eat("}") {
@@ -171,7 +193,11 @@ impl Parser<'_> {
                     self.cursor.bump();
                     return Ok(Expr::Bytes(text.into_bytes()));
                 }
-                None => return Err(self.cursor.error_at(start, "the literal is not closed by `\"`")),
+                None => {
+                    return Err(self
+                        .cursor
+                        .error_at(start, "the literal is not closed by `\"`"));
+                }
                 Some(_) => text.push(self.character()?),
             }
         }
@@ -188,7 +214,11 @@ impl Parser<'_> {
                     self.cursor.bump();
                     return Ok(Expr::class(ranges, negated));
                 }
-                None => return Err(self.cursor.error_at(start, "the class is not closed by `]`")),
+                None => {
+                    return Err(self
+                        .cursor
+                        .error_at(start, "the class is not closed by `]`"));
+                }
                 Some(_) => {}
             }
             let low = self.character()?;
@@ -201,7 +231,11 @@ impl Parser<'_> {
                 false => low,
             };
             if high < low {
-                let reason = format!("the range {}-{} is backwards", low.escape_debug(), high.escape_debug());
+                let reason = format!(
+                    "the range {}-{} is backwards",
+                    low.escape_debug(),
+                    high.escape_debug()
+                );
                 return Err(self.cursor.error_at(at, reason));
             }
             ranges.push((low, high));
@@ -224,7 +258,9 @@ impl Parser<'_> {
             Some('u') => self.cursor.hex(4),
             Some('U') => self.cursor.hex(8),
             Some(c @ ('\\' | '"' | '[' | ']' | '-' | '^' | '\'')) => Ok(c),
-            Some(c) => Err(self.cursor.error_at(at, format!("unknown escape `\\{}`", c.escape_debug()))),
+            Some(c) => Err(self
+                .cursor
+                .error_at(at, format!("unknown escape `\\{}`", c.escape_debug()))),
             None => Err(self.cursor.expected("an escape")),
         }
     }

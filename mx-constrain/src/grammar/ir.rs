@@ -42,7 +42,11 @@ pub(super) enum Expr {
     /// One of these. Empty derives nothing.
     Alt(Vec<Expr>),
     /// Between `min` and `max` times.
-    Repeat { of: Box<Expr>, min: u32, max: Option<u32> },
+    Repeat {
+        of: Box<Expr>,
+        min: u32,
+        max: Option<u32>,
+    },
     /// What a rule derives.
     Rule(RuleId),
 }
@@ -68,11 +72,31 @@ impl Expr {
         match (of, min, max) {
             (_, _, Some(0)) => Self::Empty,
             (of, 1, Some(1)) => of,
-            (Self::Repeat { of, min: inner_min @ 0..=1, max: inner_max @ (None | Some(1)) }, 0..=1, None | Some(1)) => {
-                let max = if max.is_none() || inner_max.is_none() { None } else { Some(1) };
-                Self::Repeat { of, min: min.min(inner_min), max }
+            (
+                Self::Repeat {
+                    of,
+                    min: inner_min @ 0..=1,
+                    max: inner_max @ (None | Some(1)),
+                },
+                0..=1,
+                None | Some(1),
+            ) => {
+                let max = if max.is_none() || inner_max.is_none() {
+                    None
+                } else {
+                    Some(1)
+                };
+                Self::Repeat {
+                    of,
+                    min: min.min(inner_min),
+                    max,
+                }
             }
-            (of, min, max) => Self::Repeat { of: Box::new(of), min, max },
+            (of, min, max) => Self::Repeat {
+                of: Box::new(of),
+                min,
+                max,
+            },
         }
     }
 
@@ -93,12 +117,20 @@ impl Expr {
 
     /// A class from ranges in any order, or its complement.
     pub(super) fn class(ranges: Vec<(char, char)>, negated: bool) -> Self {
-        let ranges = ranges.into_iter().map(|(low, high)| regex_syntax::hir::ClassUnicodeRange::new(low, high));
+        let ranges = ranges
+            .into_iter()
+            .map(|(low, high)| regex_syntax::hir::ClassUnicodeRange::new(low, high));
         let mut class = regex_syntax::hir::ClassUnicode::new(ranges);
         if negated {
             class.negate();
         }
-        Self::Chars(class.ranges().iter().map(|range| (range.start(), range.end())).collect())
+        Self::Chars(
+            class
+                .ranges()
+                .iter()
+                .map(|range| (range.start(), range.end()))
+                .collect(),
+        )
     }
 
     /// `text` with every letter in either case.
@@ -110,7 +142,12 @@ impl Expr {
             let _ = class.try_case_fold_simple();
             match class.ranges() {
                 [only] if only.start() == only.end() => Self::Bytes(c.to_string().into_bytes()),
-                ranges => Self::Chars(ranges.iter().map(|range| (range.start(), range.end())).collect()),
+                ranges => Self::Chars(
+                    ranges
+                        .iter()
+                        .map(|range| (range.start(), range.end()))
+                        .collect(),
+                ),
             }
         });
         Self::seq(letters.collect())
@@ -124,6 +161,8 @@ pub(super) struct Lexeme {
     pub(super) states: Vec<LexemeState>,
     /// Whether a match must be the longest that the text offers from where it began.
     pub(super) longest: bool,
+    /// Whether the terminal wins as soon as it matches: whatever else the text could be is given up.
+    pub(super) wins: bool,
 }
 
 /// One state of a [`Lexeme`].
@@ -144,16 +183,21 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(alphabet: &'a ByteSet, limits: &'a Limits) -> Self {
-        Self { alphabet, limits, spent: 0 }
+        Self {
+            alphabet,
+            limits,
+            spent: 0,
+        }
     }
 
     /// Accounts for `steps` of work.
     pub(super) fn spend(&mut self, steps: usize) -> Result<(), ConstrainError> {
         self.spent = self.spent.saturating_add(steps as u64);
         match self.spent > self.limits.max_compile_steps {
-            true => {
-                Err(ConstrainError::Limit { limit: "max_compile_steps", max: self.limits.max_compile_steps })
-            }
+            true => Err(ConstrainError::Limit {
+                limit: "max_compile_steps",
+                max: self.limits.max_compile_steps,
+            }),
             false => Ok(()),
         }
     }

@@ -26,12 +26,22 @@ pub(super) enum Take {
 }
 
 /// The automaton of a regular expression. `Ok(None)` when it wants to look around, which terminals cannot.
-pub(super) fn lexeme(hir: &Hir, take: Take, limits: &Limits) -> Result<Option<Lexeme>, ConstrainError> {
+pub(super) fn lexeme(
+    hir: &Hir,
+    take: Take,
+    limits: &Limits,
+) -> Result<Option<Lexeme>, ConstrainError> {
     if !hir.properties().look_set().is_empty() {
         return Ok(None);
     }
-    let nfa_limit = || ConstrainError::Limit { limit: "max_nfa_states", max: limits.max_nfa_states as u64 };
-    let dfa_limit = || ConstrainError::Limit { limit: "max_dfa_states", max: limits.max_dfa_states as u64 };
+    let nfa_limit = || ConstrainError::Limit {
+        limit: "max_nfa_states",
+        max: limits.max_nfa_states as u64,
+    };
+    let dfa_limit = || ConstrainError::Limit {
+        limit: "max_dfa_states",
+        max: limits.max_dfa_states as u64,
+    };
     let nfa = thompson::Compiler::new()
         .configure(
             thompson::Config::new()
@@ -41,8 +51,15 @@ pub(super) fn lexeme(hir: &Hir, take: Take, limits: &Limits) -> Result<Option<Le
         .build_from_hir(hir)
         .map_err(|_| nfa_limit())?;
     let prefers = has_lazy(hir) && take == Take::Longest;
-    let kind = if prefers { MatchKind::LeftmostFirst } else { MatchKind::All };
-    let bytes = limits.max_dfa_states.saturating_mul(DFA_STATE_BYTES).min(limits.max_table_bytes);
+    let kind = if prefers {
+        MatchKind::LeftmostFirst
+    } else {
+        MatchKind::All
+    };
+    let bytes = limits
+        .max_dfa_states
+        .saturating_mul(DFA_STATE_BYTES)
+        .min(limits.max_table_bytes);
     let dfa = dense::Builder::new()
         .configure(
             dense::Config::new()
@@ -61,6 +78,7 @@ pub(super) fn lexeme(hir: &Hir, take: Take, limits: &Limits) -> Result<Option<Le
         }
     }
     lexeme.longest = take == Take::Longest;
+    lexeme.wins = take == Take::Shortest;
     Ok(Some(lexeme.pruned()))
 }
 
@@ -73,14 +91,30 @@ pub(super) fn pattern_dfa(hir: &Hir, limits: &Limits) -> Result<Option<Dfa>, Con
 }
 
 /// Reads the states out of an automaton of the lexical layer.
-pub(super) fn from_dfa(dfa: &mut Dfa, take: Take, limits: &Limits) -> Result<Lexeme, ConstrainError> {
+pub(super) fn from_dfa(
+    dfa: &mut Dfa,
+    take: Take,
+    limits: &Limits,
+) -> Result<Lexeme, ConstrainError> {
     let mut ids: FastMap<u32, u32> = FastMap::default();
     let mut order = vec![dfa.start()];
     ids.insert(dfa.start(), 0);
-    let mut lexeme = Lexeme { states: Vec::new(), longest: take == Take::Longest };
+    let (longest, wins) = (take == Take::Longest, take == Take::Shortest);
+    let mut lexeme = Lexeme {
+        states: Vec::new(),
+        longest,
+        wins,
+    };
     while let Some(&at) = order.get(lexeme.states.len()) {
-        let mut state = LexemeState { accept: dfa.accepting(at), edges: Vec::new() };
-        let live = if state.accept && take == Take::Shortest { ByteSet::EMPTY } else { dfa.live(at)? };
+        let mut state = LexemeState {
+            accept: dfa.accepting(at),
+            edges: Vec::new(),
+        };
+        let live = if state.accept && take == Take::Shortest {
+            ByteSet::EMPTY
+        } else {
+            dfa.live(at)?
+        };
         for byte in &live {
             let next = dfa.next(at, byte)?;
             if next == DEAD {
@@ -102,22 +136,33 @@ pub(super) fn from_dfa(dfa: &mut Dfa, take: Take, limits: &Limits) -> Result<Lex
 /// Bytes that a state of the non-deterministic automaton takes at most, on average.
 const NFA_STATE_BYTES: usize = 64;
 /// Bytes that a state of the deterministic automaton takes at most, on average.
-const DFA_STATE_BYTES: usize = 1024;
+const DFA_STATE_BYTES: usize = 128;
 
 /// Reads the states out of a dense automaton.
 fn walk(dfa: &dense::DFA<Vec<u32>>, limits: &Limits) -> Result<Lexeme, ConstrainError> {
     let config = start::Config::new().anchored(Anchored::Yes);
     // Fails only for unanchored searches and for look-behind, which there is none of.
-    let Ok(start) = dfa.start_state(&config) else { return Ok(Lexeme::default()) };
-    let representatives: Vec<u8> = dfa.byte_classes().representatives(0..=255).filter_map(|unit| unit.as_u8()).collect();
+    let Ok(start) = dfa.start_state(&config) else {
+        return Ok(Lexeme::default());
+    };
+    let representatives: Vec<u8> = dfa
+        .byte_classes()
+        .representatives(0..=255)
+        .filter_map(|unit| unit.as_u8())
+        .collect();
     let mut ids: FastMap<StateID, u32> = FastMap::default();
     let mut order = vec![start];
     ids.insert(start, 0);
     let mut states = Vec::new();
     while let Some(&at) = order.get(states.len()) {
-        let mut state = LexemeState { accept: dfa.is_match_state(dfa.next_eoi_state(at)), edges: Vec::new() };
+        let mut state = LexemeState {
+            accept: dfa.is_match_state(dfa.next_eoi_state(at)),
+            edges: Vec::new(),
+        };
         for (index, &low) in representatives.iter().enumerate() {
-            let high = representatives.get(index + 1).map_or(u8::MAX, |next| next - 1);
+            let high = representatives
+                .get(index + 1)
+                .map_or(u8::MAX, |next| next - 1);
             let next = dfa.next_state(at, low);
             if dfa.is_dead_state(next) || dfa.is_quit_state(next) {
                 continue;
@@ -132,7 +177,10 @@ fn walk(dfa: &dense::DFA<Vec<u32>>, limits: &Limits) -> Result<Lexeme, Constrain
         states.push(state);
         Limits::check("max_dfa_states", order.len(), limits.max_dfa_states)?;
     }
-    Ok(Lexeme { states, longest: false })
+    Ok(Lexeme {
+        states,
+        ..Lexeme::default()
+    })
 }
 
 impl LexemeState {
@@ -165,7 +213,10 @@ impl Lexeme {
 
     /// Whether some match can go on to a longer one.
     pub(super) fn goes_on(&self) -> bool {
-        self.states.iter().skip(1).any(|state| state.accept && !state.edges.is_empty())
+        self.states
+            .iter()
+            .skip(1)
+            .any(|state| state.accept && !state.edges.is_empty())
     }
 
     /// Without edges from which no match is reached. Without any match there are no states.
@@ -204,7 +255,9 @@ fn has_lazy(hir: &Hir) -> bool {
             HirKind::Repetition(repetition) => work.push(&repetition.sub),
             HirKind::Capture(capture) => work.push(&capture.sub),
             HirKind::Concat(parts) | HirKind::Alternation(parts) => work.extend(parts),
-            HirKind::Empty | HirKind::Literal(_) | HirKind::Class(Class::Unicode(_) | Class::Bytes(_)) => {}
+            HirKind::Empty
+            | HirKind::Literal(_)
+            | HirKind::Class(Class::Unicode(_) | Class::Bytes(_)) => {}
             HirKind::Look(_) => {}
         }
     }

@@ -5,22 +5,22 @@ mod draft;
 mod ebnf;
 mod explain;
 mod gbnf;
+#[cfg(test)]
+mod grammar_tests;
 mod ir;
 mod lark;
 mod lexeme;
 mod names;
+#[cfg(test)]
+mod oracle;
 mod plain;
+#[cfg(test)]
+mod property_tests;
 mod recogniser;
 mod rtn;
 mod settle;
 mod source;
 mod stacks;
-#[cfg(test)]
-mod grammar_tests;
-#[cfg(test)]
-mod oracle;
-#[cfg(test)]
-mod property_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

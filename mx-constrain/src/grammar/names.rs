@@ -79,17 +79,31 @@ impl Names {
 
     /// The first of `names` that is defined.
     pub(super) fn start(&self, names: &[&str]) -> Option<RuleId> {
-        names.iter().find_map(|name| self.ids.get(*name).copied().filter(|&id| self.rules[id].body.is_some()))
+        names.iter().find_map(|name| {
+            self.ids
+                .get(*name)
+                .copied()
+                .filter(|&id| self.rules[id].body.is_some())
+        })
     }
 
     /// The finished grammar.
-    pub(super) fn finish(self, cursor: &Cursor<'_>, start: RuleId) -> Result<Grammar, ConstrainError> {
+    pub(super) fn finish(
+        self,
+        cursor: &Cursor<'_>,
+        start: RuleId,
+    ) -> Result<Grammar, ConstrainError> {
         let mut rules = Vec::with_capacity(self.rules.len());
         for rule in self.rules {
             match rule.body {
-                Some(body) => rules.push(Rule { name: rule.name, body }),
+                Some(body) => rules.push(Rule {
+                    name: rule.name,
+                    body,
+                }),
                 None => {
-                    return Err(cursor.error_at(rule.first, format!("rule `{}` is not defined", rule.name)));
+                    return Err(
+                        cursor.error_at(rule.first, format!("rule `{}` is not defined", rule.name))
+                    );
                 }
             }
         }
@@ -97,7 +111,11 @@ impl Names {
     }
 
     fn push(&mut self, name: String, first: usize) -> RuleId {
-        self.rules.push(Named { name, body: None, first });
+        self.rules.push(Named {
+            name,
+            body: None,
+            first,
+        });
         self.rules.len() - 1
     }
 }
@@ -119,10 +137,16 @@ pub(super) fn repeat_last(
     if let Some(max) = max
         && max < min
     {
-        return Err(cursor.error_at(at, format!("repetition of at least {min} and at most {max} times")));
+        return Err(cursor.error_at(
+            at,
+            format!("repetition of at least {min} and at most {max} times"),
+        ));
     }
     if last.repetitions() >= MOST_REPETITIONS {
-        return Err(cursor.error_at(at, format!("more than {MOST_REPETITIONS} repetitions on one another")));
+        return Err(cursor.error_at(
+            at,
+            format!("more than {MOST_REPETITIONS} repetitions on one another"),
+        ));
     }
     let of = std::mem::replace(last, Expr::Empty);
     *last = Expr::repeat(of, min, max);

@@ -17,7 +17,9 @@ impl Random {
 
     /// A text over the first `letters` letters.
     pub(super) fn text(&mut self, letters: usize, max: usize) -> Vec<u8> {
-        (0..self.below(max + 1)).map(|_| b'a' + self.below(letters) as u8).collect()
+        (0..self.below(max + 1))
+            .map(|_| b'a' + self.below(letters) as u8)
+            .collect()
     }
 }
 
@@ -32,11 +34,23 @@ pub(super) fn random_expr(random: &mut Random, rules: usize, letters: usize, dep
             Expr::class(vec![((b'a' + low) as char, (b'a' + high) as char)], false)
         }
         2 | 3 => Expr::Rule(random.below(rules)),
-        4 | 5 => Expr::Seq((0..2 + random.below(2)).map(|_| random_expr(random, rules, letters, depth - 1)).collect()),
-        6 | 7 => Expr::Alt((0..2 + random.below(2)).map(|_| random_expr(random, rules, letters, depth - 1)).collect()),
+        4 | 5 => Expr::Seq(
+            (0..2 + random.below(2))
+                .map(|_| random_expr(random, rules, letters, depth - 1))
+                .collect(),
+        ),
+        6 | 7 => Expr::Alt(
+            (0..2 + random.below(2))
+                .map(|_| random_expr(random, rules, letters, depth - 1))
+                .collect(),
+        ),
         _ => {
             let min = random.below(3) as u32;
-            let max = if random.below(2) == 0 { None } else { Some(min + random.below(3) as u32) };
+            let max = if random.below(2) == 0 {
+                None
+            } else {
+                Some(min + random.below(3) as u32)
+            };
             Expr::repeat(random_expr(random, rules, letters, depth - 1), min, max)
         }
     }
@@ -80,7 +94,13 @@ pub(super) fn derives(grammar: &Grammar, text: &[u8]) -> bool {
 }
 
 /// Where an expression that begins at `from` can end.
-fn expr_ends(expr: &Expr, text: &[u8], from: usize, spans: &[Vec<bool>], width: usize) -> Vec<bool> {
+fn expr_ends(
+    expr: &Expr,
+    text: &[u8],
+    from: usize,
+    spans: &[Vec<bool>],
+    width: usize,
+) -> Vec<bool> {
     let mut ends = vec![false; width];
     match expr {
         Expr::Empty => ends[from] = true,
@@ -91,7 +111,9 @@ fn expr_ends(expr: &Expr, text: &[u8], from: usize, spans: &[Vec<bool>], width: 
         }
         Expr::Chars(ranges) => {
             if let Some(&byte) = text.get(from) {
-                ends[from + 1] = ranges.iter().any(|&(low, high)| (low..=high).contains(&(byte as char)));
+                ends[from + 1] = ranges
+                    .iter()
+                    .any(|&(low, high)| (low..=high).contains(&(byte as char)));
             }
         }
         Expr::Seq(parts) => {
@@ -123,7 +145,13 @@ fn expr_ends(expr: &Expr, text: &[u8], from: usize, spans: &[Vec<bool>], width: 
     ends
 }
 
-fn after(expr: &Expr, text: &[u8], starts: &[bool], spans: &[Vec<bool>], width: usize) -> Vec<bool> {
+fn after(
+    expr: &Expr,
+    text: &[u8],
+    starts: &[bool],
+    spans: &[Vec<bool>],
+    width: usize,
+) -> Vec<bool> {
     let mut ends = vec![false; width];
     for (from, _) in starts.iter().enumerate().filter(|(_, start)| **start) {
         merge(&mut ends, &expr_ends(expr, text, from, spans, width));
@@ -132,7 +160,9 @@ fn after(expr: &Expr, text: &[u8], starts: &[bool], spans: &[Vec<bool>], width: 
 }
 
 fn merge(into: &mut [bool], from: &[bool]) {
-    into.iter_mut().zip(from).for_each(|(into, from)| *into |= from);
+    into.iter_mut()
+        .zip(from)
+        .for_each(|(into, from)| *into |= from);
 }
 
 /// The matches of a terminal: all, or the longest of those that read something; the empty match always counts.
@@ -146,7 +176,9 @@ fn lexeme_ends(lexeme: &Lexeme, text: &[u8], from: usize) -> Vec<bool> {
     ends[from] = lexeme.states[0].accept;
     for (index, byte) in text[from..].iter().enumerate() {
         let edges = &lexeme.states[state].edges;
-        let Some(edge) = edges.iter().find(|edge| (edge.0..=edge.1).contains(byte)) else { break };
+        let Some(edge) = edges.iter().find(|edge| (edge.0..=edge.1).contains(byte)) else {
+            break;
+        };
         state = edge.2 as usize;
         if lexeme.states[state].accept {
             longest = Some(from + index + 1);

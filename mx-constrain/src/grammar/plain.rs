@@ -9,7 +9,10 @@ use super::recogniser::Recogniser;
 
 /// The class of plain characters each of which leads from `state` back to `state`.
 pub(super) fn plain(machine: &mut Recogniser, state: State) -> Result<Plain, ConstrainError> {
-    let mut class = Plain { chars: u32::MAX, ..Plain::NONE };
+    let mut class = Plain {
+        chars: u32::MAX,
+        ..Plain::NONE
+    };
     for byte in &Plain::ASCII {
         if machine.step(state, byte)? == Step::Stay(state) {
             class.ascii.insert(byte);
@@ -21,7 +24,11 @@ pub(super) fn plain(machine: &mut Recogniser, state: State) -> Result<Plain, Con
     }
     // Behind a string of the class stands `state` again, or a character beyond ASCII is unfinished.
     let live = machine.live(state)?;
-    class.exits = if class.wide { live.union(&ByteSet::WIDE) } else { live };
+    class.exits = if class.wide {
+        live.union(&ByteSet::WIDE)
+    } else {
+        live
+    };
     Ok(class)
 }
 
@@ -44,14 +51,25 @@ fn wide(machine: &mut Recogniser, state: State) -> Result<bool, ConstrainError> 
             if !machine.has_byte(lead) {
                 continue;
             }
-            let Step::Stay(second) = machine.step(state, lead)? else { return Ok(false) };
+            let Step::Stay(second) = machine.step(state, lead)? else {
+                return Ok(false);
+            };
             let mut level = vec![second];
             for round in 0..=more {
-                let (low, high) = if round == 0 { (low, high) } else { (0x80, 0xbf) };
+                let (low, high) = if round == 0 {
+                    (low, high)
+                } else {
+                    (0x80, 0xbf)
+                };
                 let mut next = Vec::new();
                 for &at in &level {
-                    for byte in (low..=high).filter(|&byte| machine.has_byte(byte)).collect::<Vec<_>>() {
-                        let Step::Stay(to) = machine.step(at, byte)? else { return Ok(false) };
+                    for byte in (low..=high)
+                        .filter(|&byte| machine.has_byte(byte))
+                        .collect::<Vec<_>>()
+                    {
+                        let Step::Stay(to) = machine.step(at, byte)? else {
+                            return Ok(false);
+                        };
                         next.push(to);
                     }
                 }

@@ -4,7 +4,12 @@
 
 use crate::{ByteSet, ConstrainError, Limits, machine::Machine};
 
-use super::{compile, ir::{Body, Expr, Grammar, Lexeme, LexemeState, Rule}, oracle::*, testing::*};
+use super::{
+    compile,
+    ir::{Body, Expr, Grammar, Lexeme, LexemeState, Rule},
+    oracle::*,
+    testing::*,
+};
 
 const LETTERS: usize = 3;
 
@@ -47,14 +52,23 @@ fn hold(grammar: &Grammar, random: &mut Random, rounds: usize) -> bool {
 fn check_text(grammar: &Grammar, machine: &mut dyn Machine, text: &[u8]) {
     let wanted = derives(grammar, text);
     let (read, end) = run(machine, text);
-    assert_eq!(end, wanted, "{:?} in {grammar:?} (read {read})", String::from_utf8_lossy(text));
+    assert_eq!(
+        end,
+        wanted,
+        "{:?} in {grammar:?} (read {read})",
+        String::from_utf8_lossy(text)
+    );
     let mut reader = Reader::new(machine);
     for &byte in &text[..read] {
         assert!(reader.read(machine, byte).unwrap());
     }
     let mut whole = text[..read].to_vec();
     whole.extend(reader.complete(machine).unwrap());
-    assert!(derives(grammar, &whole), "{:?} in {grammar:?}", String::from_utf8_lossy(&whole));
+    assert!(
+        derives(grammar, &whole),
+        "{:?} in {grammar:?}",
+        String::from_utf8_lossy(&whole)
+    );
     if let Some(byte) = text.get(read) {
         // What was refused could not have gone on: no short text with that beginning is derived.
         let mut longer = text[..read].to_vec();
@@ -62,7 +76,11 @@ fn check_text(grammar: &Grammar, machine: &mut dyn Machine, text: &[u8]) {
         for tail in tails(2) {
             let length = longer.len();
             longer.extend(&tail);
-            assert!(!derives(grammar, &longer), "{:?} in {grammar:?}", String::from_utf8_lossy(&longer));
+            assert!(
+                !derives(grammar, &longer),
+                "{:?} in {grammar:?}",
+                String::from_utf8_lossy(&longer)
+            );
             longer.truncate(length);
         }
     }
@@ -116,7 +134,11 @@ fn random_lexeme(random: &mut Random, longest: bool) -> Lexeme {
                 .collect(),
         })
         .collect();
-    Lexeme { states, longest }
+    Lexeme {
+        states,
+        longest,
+        wins: false,
+    }
 }
 
 #[test]
@@ -132,11 +154,167 @@ fn random_terminals_take_their_longest_match() {
             }
         }
         let last = grammar.rules.len();
-        grammar.rules.push(Rule { name: "T".to_owned(), body: Body::Lexeme(random_lexeme(&mut random, true)) });
-        let Body::Expr(start) = &grammar.rules[0].body else { panic!() };
-        let start = Expr::Seq(vec![start.clone(), Expr::repeat(Expr::Rule(last), 0, None), Expr::Bytes(b"b".to_vec())]);
+        grammar.rules.push(Rule {
+            name: "T".to_owned(),
+            body: Body::Lexeme(random_lexeme(&mut random, true)),
+        });
+        let Body::Expr(start) = &grammar.rules[0].body else {
+            panic!()
+        };
+        let start = Expr::Seq(vec![
+            start.clone(),
+            Expr::repeat(Expr::Rule(last), 0, None),
+            Expr::Bytes(b"b".to_vec()),
+        ]);
         grammar.rules[0].body = Body::Expr(start);
         derived += usize::from(hold(&grammar, &mut random, 6));
     }
     assert!(derived > 150, "too few grammars derive anything: {derived}");
+}
+
+/// A small JSON text, sometimes broken.
+fn json_text(random: &mut Random, depth: usize) -> String {
+    const SCALARS: [&str; 16] = [
+        "0",
+        "-1",
+        "12.50",
+        "1e5",
+        "1E+05",
+        "true",
+        "false",
+        "null",
+        "\"\"",
+        "\"a\"",
+        "\"\\n\\u00e9\"",
+        "01",
+        "1.",
+        "\"\\x\"",
+        "tru",
+        "-",
+    ];
+    const BLANKS: [&str; 6] = ["", "", "", " ", "\n", "\t"];
+    let blank = BLANKS[random.below(BLANKS.len())];
+    let scalars = if random.below(12) == 0 {
+        SCALARS.len()
+    } else {
+        11
+    };
+    let text = match random.below(if depth == 0 { 1 } else { 4 }) {
+        0 | 1 => SCALARS[random.below(scalars)].to_owned(),
+        2 => {
+            let items: Vec<String> = (0..random.below(4))
+                .map(|_| json_text(random, depth - 1))
+                .collect();
+            format!("[{blank}{}]", items.join(","))
+        }
+        _ => {
+            let items: Vec<String> = (0..random.below(4))
+                .map(|_| format!("{blank}\"k\":{}", json_text(random, depth - 1)))
+                .collect();
+            format!("{{{}{blank}}}", items.join(","))
+        }
+    };
+    format!("{blank}{text}{blank}")
+}
+
+#[test]
+fn json_grammars_agree_with_serde_json() {
+    const GBNF: &str = r#"
+        root   ::= ws value ws
+        value  ::= object | array | string | number | "true" | "false" | "null"
+        object ::= "{" ws (member (ws "," ws member)*)? ws "}"
+        member ::= string ws ":" ws value
+        array  ::= "[" ws (value (ws "," ws value)*)? ws "]"
+        string ::= "\"" ([^"\\\x00-\x1f] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4}))* "\""
+        number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
+        ws     ::= [ \t\r\n]*
+    "#;
+    const LARK: &str = r#"
+        start: value
+        ?value: object | array | STRING | NUMBER | "true" | "false" | "null"
+        object: "{" [member ("," member)*] "}"
+        member: STRING ":" value
+        array: "[" [value ("," value)*] "]"
+        STRING: /"([^"\\\x00-\x1f]|\\(["\\\/bfnrt]|u[0-9a-fA-F]{4}))*"/
+        NUMBER: /-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?/
+        %ignore /[ \t\r\n]+/
+    "#;
+    let mut machines = [
+        machine(super::GrammarSyntax::Gbnf, GBNF),
+        machine(super::GrammarSyntax::Lark, LARK),
+    ];
+    let mut random = Random(3);
+    let mut valid = 0;
+    for _ in 0..3_000 {
+        let mut text = json_text(&mut random, 3);
+        if random.below(4) == 0 && !text.is_empty() {
+            // One character is lost.
+            let at = random.below(text.chars().count());
+            text = text
+                .chars()
+                .enumerate()
+                .filter(|(index, _)| *index != at)
+                .map(|(_, c)| c)
+                .collect();
+        }
+        let wanted = serde_json::from_str::<serde_json::Value>(&text).is_ok();
+        valid += usize::from(wanted);
+        for machine in &mut machines {
+            assert_eq!(accepts(machine.as_mut(), &text), wanted, "{text:?}");
+        }
+    }
+    assert!((800..2_700).contains(&valid), "{valid}");
+}
+
+/// Walks over allowed bytes, and from every state on the way to an end.
+fn walk(machine: &mut dyn Machine, random: &mut Random, steps: usize) {
+    let mut reader = Reader::new(machine);
+    for _ in 0..steps {
+        let live: Vec<u8> = machine.live(reader.top()).unwrap().iter().collect();
+        let accepts = reader.is_accepting(machine).unwrap();
+        assert!(accepts || !live.is_empty(), "a dead end was entered");
+        let Some(&byte) = live.get(random.below(live.len().max(1))) else {
+            return;
+        };
+        assert!(
+            reader.read(machine, byte).unwrap(),
+            "a live byte was refused"
+        );
+        reader.clone().complete(machine).unwrap();
+    }
+}
+
+#[test]
+fn every_state_of_a_walk_can_be_completed() {
+    let mut random = Random(4);
+    for name in [
+        "arithmetic.gbnf",
+        "c.gbnf",
+        "chess.gbnf",
+        "english.gbnf",
+        "japanese.gbnf",
+        "json.gbnf",
+        "json_arr.gbnf",
+        "list.gbnf",
+        "vllm-sql.gbnf",
+        "lark.lark",
+        "rfc.lark",
+    ] {
+        let Some(grammar) = data(&format!("grammars/{name}")) else {
+            return;
+        };
+        let syntax = match name.ends_with("gbnf") {
+            true => super::GrammarSyntax::Gbnf,
+            false => super::GrammarSyntax::Lark,
+        };
+        let mut machine = machine(syntax, &grammar);
+        for _ in 0..4 {
+            walk(machine.as_mut(), &mut random, 60);
+        }
+        assert!(
+            machine.states() < 20_000,
+            "{name}: {} states",
+            machine.states()
+        );
+    }
 }

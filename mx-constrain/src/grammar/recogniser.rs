@@ -26,7 +26,11 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Frame {
     /// Reads. `at_end` says whether the text may end here (only at the bottom).
-    Open { items: Box<[Item]>, is_bottom: bool, at_end: bool },
+    Open {
+        items: Box<[Item]>,
+        is_bottom: bool,
+        at_end: bool,
+    },
     /// Waits for the frame above, with these returns.
     Waiting { returns: Stacks },
 }
@@ -64,7 +68,11 @@ const FIRST: u32 = 1;
 
 impl Recogniser {
     /// A machine at the start of the text.
-    pub(super) fn new(automaton: Automaton, alphabet: &ByteSet, limits: &Limits) -> Result<Self, ConstrainError> {
+    pub(super) fn new(
+        automaton: Automaton,
+        alphabet: &ByteSet,
+        limits: &Limits,
+    ) -> Result<Self, ConstrainError> {
         let stacks = StackTable::new(&automaton);
         let fixed_bytes = automaton.bytes();
         let mut machine = Self {
@@ -85,12 +93,21 @@ impl Recogniser {
         };
         let ground = machine.stacks.empty(&machine.automaton, GROUND);
         let entry = machine.automaton.start;
-        let mut settled = settle(&machine.automaton, &mut machine.stacks, limits, vec![(entry, ground)])?;
+        let mut settled = settle(
+            &machine.automaton,
+            &mut machine.stacks,
+            limits,
+            vec![(entry, ground)],
+        )?;
         if machine.automaton.nullable {
             settled.done.push(FREE);
         }
         let at_end = !settled.done.is_empty();
-        machine.start = machine.frame(Frame::Open { items: settled.items.into(), is_bottom: true, at_end })?;
+        machine.start = machine.frame(Frame::Open {
+            items: settled.items.into(),
+            is_bottom: true,
+            at_end,
+        })?;
         Ok(machine)
     }
 
@@ -118,7 +135,8 @@ impl Recogniser {
         self.frame_bytes += 2 * size_of::<Frame>() + 16 + self.automaton.classes * size_of::<u32>();
         self.frames.push(frame.clone());
         self.frame_ids.insert(frame, state);
-        self.table.resize(self.table.len() + self.automaton.classes, UNKNOWN);
+        self.table
+            .resize(self.table.len() + self.automaton.classes, UNKNOWN);
         Limits::check("max_table_bytes", self.bytes(), self.limits.max_table_bytes)?;
         Ok(state)
     }
@@ -128,7 +146,8 @@ impl Recogniser {
             return verdict;
         }
         let verdict = self.verdicts.len() as Verdict;
-        self.frame_bytes += 2 * (settled.items.len() * size_of::<Item>() + settled.done.len() * 4 + 64);
+        self.frame_bytes +=
+            2 * (settled.items.len() * size_of::<Item>() + settled.done.len() * 4 + 64);
         self.verdicts.push(settled.clone());
         self.verdict_ids.insert(settled, verdict);
         verdict
@@ -136,17 +155,31 @@ impl Recogniser {
 
     /// Computes a cell of the table.
     fn follow(&mut self, state: State, class: u8) -> Result<u32, ConstrainError> {
-        let Frame::Open { items, is_bottom, .. } = &self.frames[state as usize] else { return Ok(DEAD) };
+        let Frame::Open {
+            items, is_bottom, ..
+        } = &self.frames[state as usize]
+        else {
+            return Ok(DEAD);
+        };
         let is_bottom = *is_bottom;
         let mut reached = Vec::new();
         for &(at, below) in items {
             let edges = self.automaton.states[at as usize].edges.iter();
             reached.extend(
-                edges.filter(|edge| (edge.0..=edge.1).contains(&class)).map(|&(_, _, to)| (to, below)),
+                edges
+                    .filter(|edge| (edge.0..=edge.1).contains(&class))
+                    .map(|&(_, _, to)| (to, below)),
             );
         }
         if reached.is_empty() {
             return Ok(DEAD);
+        }
+        let wins = |item: &Item| {
+            self.automaton.states[item.0 as usize].wins
+                && is_viable(&self.automaton, &self.stacks, *item)
+        };
+        if reached.iter().any(wins) {
+            reached.retain(wins);
         }
         let settled = settle(&self.automaton, &mut self.stacks, &self.limits, reached)?;
         if settled.items.is_empty() && settled.done.is_empty() {
@@ -154,7 +187,11 @@ impl Recogniser {
         }
         if is_bottom {
             if !settled.done.is_empty() {
-                let frame = Frame::Open { items: settled.items.into(), is_bottom, at_end: true };
+                let frame = Frame::Open {
+                    items: settled.items.into(),
+                    is_bottom,
+                    at_end: true,
+                };
                 return Ok(encode(STAY, self.frame(frame)?));
             }
         } else if !settled.done.is_empty() {
@@ -170,15 +207,29 @@ impl Recogniser {
             common = self.stacks.common(common, item.1);
         }
         if !self.stacks.blocks(common) {
-            let frame = Frame::Open { items: items.into(), is_bottom, at_end: false };
+            let frame = Frame::Open {
+                items: items.into(),
+                is_bottom,
+                at_end: false,
+            };
             return Ok(encode(STAY, self.frame(frame)?));
         }
         let parent = self.frame(Frame::Waiting { returns: common })?;
         let floor = self.stacks.floor_on(common);
         let below: Vec<Stacks> = items.iter().map(|item| item.1).collect();
-        let above = self.stacks.without_end(&self.automaton, &below, common, floor);
-        let items = items.iter().zip(above).map(|(item, above)| (item.0, above)).collect();
-        let child = self.frame(Frame::Open { items, is_bottom: false, at_end: false })?;
+        let above = self
+            .stacks
+            .without_end(&self.automaton, &below, common, floor);
+        let items = items
+            .iter()
+            .zip(above)
+            .map(|(item, above)| (item.0, above))
+            .collect();
+        let child = self.frame(Frame::Open {
+            items,
+            is_bottom: false,
+            at_end: false,
+        })?;
         self.pushes.push((parent, child));
         self.frame_bytes += size_of::<(State, State)>();
         Ok(encode(PUSH, self.pushes.len() as u32 - 1))
@@ -190,13 +241,20 @@ impl Recogniser {
         let reached = done
             .iter()
             .flat_map(|&debt| edges.iter().map(move |&(to, below)| (to, debt, below)))
-            .filter_map(|(to, debt, below)| self.automaton.resume(to, debt).map(|state| (state, below)))
+            .filter_map(|(to, debt, below)| {
+                self.automaton.resume(to, debt).map(|state| (state, below))
+            })
             .collect();
         let settled = settle(&self.automaton, &mut self.stacks, &self.limits, reached)?;
         let above: Vec<Stacks> = items.iter().map(|item| item.1).collect();
         let joined = self.stacks.with_end(&self.automaton, &above, returns);
         let mut all = settled.items;
-        all.extend(items.iter().zip(joined).map(|(item, stacks)| (item.0, stacks)));
+        all.extend(
+            items
+                .iter()
+                .zip(joined)
+                .map(|(item, stacks)| (item.0, stacks)),
+        );
         all.retain(|&item| is_viable(&self.automaton, &self.stacks, item));
         unite(&self.automaton, &mut self.stacks, &mut all);
         Limits::check("max_alternatives", all.len(), self.limits.max_alternatives)?;
@@ -205,7 +263,12 @@ impl Recogniser {
         }
         let is_bottom = self.stacks.is_grounded(returns);
         let at_end = !settled.done.is_empty();
-        self.frame(Frame::Open { items: all.into(), is_bottom, at_end }).map(Some)
+        self.frame(Frame::Open {
+            items: all.into(),
+            is_bottom,
+            at_end,
+        })
+        .map(Some)
     }
 }
 
@@ -245,7 +308,9 @@ impl Machine for Recogniser {
         if let Some(&known) = self.resumed.get(&(parent, verdict)) {
             return Ok(known);
         }
-        let Frame::Waiting { returns } = self.frames[parent as usize] else { return Ok(None) };
+        let Frame::Waiting { returns } = self.frames[parent as usize] else {
+            return Ok(None);
+        };
         let next = self.join(returns, verdict)?;
         self.frame_bytes += 32;
         self.resumed.insert((parent, verdict), next);
@@ -253,11 +318,17 @@ impl Machine for Recogniser {
     }
 
     fn accepting(&mut self, state: State) -> Result<bool, ConstrainError> {
-        Ok(matches!(self.frames[state as usize], Frame::Open { at_end: true, .. }))
+        Ok(matches!(
+            self.frames[state as usize],
+            Frame::Open { at_end: true, .. }
+        ))
     }
 
     fn live(&mut self, state: State) -> Result<ByteSet, ConstrainError> {
-        let sets = self.items(state).iter().map(|item| self.automaton.states[item.0 as usize].live);
+        let sets = self
+            .items(state)
+            .iter()
+            .map(|item| self.automaton.states[item.0 as usize].live);
         let candidates = sets.fold(ByteSet::EMPTY, |all, live| all.union(&live));
         if self.automaton.debts == 1 {
             return Ok(candidates);
@@ -284,11 +355,17 @@ impl Machine for Recogniser {
         let (automaton, stacks) = (&self.automaton, &self.stacks);
         let ways = self.items(state).iter().flat_map(|&(at, below)| {
             let below = stacks.ends(below);
-            automaton.states[at as usize].edges.iter().filter_map(move |&(class, _, to)| {
-                cheapest_end(&automaton.states[to as usize].ends, below).map(|bytes| (bytes, class))
-            })
+            automaton.states[at as usize]
+                .edges
+                .iter()
+                .filter_map(move |&(class, _, to)| {
+                    cheapest_end(&automaton.states[to as usize].ends, below)
+                        .map(|bytes| (bytes, class))
+                })
         });
-        Ok(ways.min().map(|(_, class)| automaton.class_byte[class as usize]))
+        Ok(ways
+            .min()
+            .map(|(_, class)| automaton.class_byte[class as usize]))
     }
 
     fn explain(&mut self, state: State, byte: u8) -> Refusal {

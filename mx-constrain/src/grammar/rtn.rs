@@ -27,9 +27,13 @@ pub(super) struct RtnState {
     pub(super) rule: u32,
     pub(super) accept: bool,
     pub(super) longest: bool,
+    pub(super) wins: bool,
     pub(super) bytes: Vec<(u8, u8, u32)>,
     /// Rule called and state to return to, or [`TAIL`].
     pub(super) calls: Vec<(u32, u32)>,
+    /// What can follow here may follow any number of times, and nothing else may: returning here twice is returning
+    /// here once.
+    pub(super) is_star: bool,
 }
 
 /// A rule.
@@ -60,28 +64,46 @@ pub(super) fn build(draft: Draft, context: &mut Context<'_>) -> Result<Rtn, Cons
         rule.rank = rank;
     }
     mark_tails(&mut rtn);
+    mark_stars(&mut rtn, context)?;
     Ok(rtn)
 }
 
 /// Takes out the edges that read nothing (and calls of nullable rules, as far as nothing is read by them, when
 /// `skip_nullable`). Every rule gets a new entry that does not accept.
-fn flatten(draft: &Draft, skip_nullable: bool, context: &mut Context<'_>) -> Result<Draft, ConstrainError> {
-    let mut flat = Draft { start: draft.start, ..Draft::default() };
+fn flatten(
+    draft: &Draft,
+    skip_nullable: bool,
+    context: &mut Context<'_>,
+) -> Result<Draft, ConstrainError> {
+    let mut flat = Draft {
+        start: draft.start,
+        ..Draft::default()
+    };
     let mut new_id = vec![u32::MAX; draft.states.len()];
     let mut work = Vec::new();
-    let mut closure = Closure { seen: vec![0; draft.states.len()], round: 0, stack: Vec::new() };
+    let mut closure = Closure {
+        seen: vec![0; draft.states.len()],
+        round: 0,
+        stack: Vec::new(),
+    };
     for (id, rule) in draft.rules.iter().enumerate() {
         let mut entry = closure.of(draft, rule.entry, skip_nullable, context)?;
         entry.rule = id as u32;
         entry.accept = false;
-        flat.rules.push(DraftRule { entry: flat.states.len() as u32, ..rule.clone() });
+        flat.rules.push(DraftRule {
+            entry: flat.states.len() as u32,
+            ..rule.clone()
+        });
         flat.states.push(entry);
     }
     let mut at = 0;
     while at < flat.states.len() {
         let mut state = std::mem::take(&mut flat.states[at]);
-        let targets =
-            state.bytes.iter_mut().map(|edge| &mut edge.2).chain(state.calls.iter_mut().map(|call| &mut call.1));
+        let targets = state
+            .bytes
+            .iter_mut()
+            .map(|edge| &mut edge.2)
+            .chain(state.calls.iter_mut().map(|call| &mut call.1));
         for target in targets {
             let known = &mut new_id[*target as usize];
             if *known == u32::MAX {
@@ -93,7 +115,8 @@ fn flatten(draft: &Draft, skip_nullable: bool, context: &mut Context<'_>) -> Res
         }
         flat.states[at] = state;
         for old in work.drain(..) {
-            flat.states[new_id[old as usize] as usize] = closure.of(draft, old, skip_nullable, context)?;
+            flat.states[new_id[old as usize] as usize] =
+                closure.of(draft, old, skip_nullable, context)?;
         }
         at += 1;
     }
@@ -116,7 +139,12 @@ impl Closure {
         context: &mut Context<'_>,
     ) -> Result<DraftState, ConstrainError> {
         let origin = &draft.states[state as usize];
-        let mut all = DraftState { rule: origin.rule, longest: origin.longest, ..DraftState::default() };
+        let mut all = DraftState {
+            rule: origin.rule,
+            longest: origin.longest,
+            wins: origin.wins,
+            ..DraftState::default()
+        };
         self.round += 1;
         self.stack.push(state);
         while let Some(state) = self.stack.pop() {
@@ -130,7 +158,10 @@ impl Closure {
             all.calls.extend_from_slice(&state.calls);
             self.stack.extend_from_slice(&state.empty);
             if skip_nullable {
-                let skipped = state.calls.iter().filter(|(callee, _)| draft.rules[*callee as usize].nullable);
+                let skipped = state
+                    .calls
+                    .iter()
+                    .filter(|(callee, _)| draft.rules[*callee as usize].nullable);
                 self.stack.extend(skipped.map(|&(_, to)| to));
             }
         }
@@ -157,7 +188,9 @@ fn prune(flat: &mut Draft, context: &mut Context<'_>) -> Result<(), ConstrainErr
         }
     }
     let mut productive: Vec<bool> = flat.states.iter().map(|state| state.accept).collect();
-    let mut work: Vec<u32> = (0..flat.states.len() as u32).filter(|&id| productive[id as usize]).collect();
+    let mut work: Vec<u32> = (0..flat.states.len() as u32)
+        .filter(|&id| productive[id as usize])
+        .collect();
     while let Some(done) = work.pop() {
         for &id in &readers[done as usize] {
             if productive[id as usize] {
@@ -167,7 +200,8 @@ fn prune(flat: &mut Draft, context: &mut Context<'_>) -> Result<(), ConstrainErr
             context.spend(1 + state.calls.len())?;
             productive[id as usize] = state.bytes.iter().any(|edge| productive[edge.2 as usize])
                 || state.calls.iter().any(|&(callee, to)| {
-                    productive[to as usize] && productive[flat.rules[callee as usize].entry as usize]
+                    productive[to as usize]
+                        && productive[flat.rules[callee as usize].entry as usize]
                 });
             if productive[id as usize] {
                 work.push(id);
@@ -177,9 +211,9 @@ fn prune(flat: &mut Draft, context: &mut Context<'_>) -> Result<(), ConstrainErr
     let entries: Vec<u32> = flat.rules.iter().map(|rule| rule.entry).collect();
     for state in &mut flat.states {
         state.bytes.retain(|edge| productive[edge.2 as usize]);
-        state
-            .calls
-            .retain(|&(callee, to)| productive[to as usize] && productive[entries[callee as usize] as usize]);
+        state.calls.retain(|&(callee, to)| {
+            productive[to as usize] && productive[entries[callee as usize] as usize]
+        });
     }
     Ok(())
 }
@@ -189,8 +223,11 @@ fn leading(flat: &Draft) -> Vec<Vec<u32>> {
     flat.rules
         .iter()
         .map(|rule| {
-            let mut callees: Vec<u32> =
-                flat.states[rule.entry as usize].calls.iter().map(|&(callee, _)| callee).collect();
+            let mut callees: Vec<u32> = flat.states[rule.entry as usize]
+                .calls
+                .iter()
+                .map(|&(callee, _)| callee)
+                .collect();
             callees.dedup();
             callees
         })
@@ -202,7 +239,8 @@ fn leading(flat: &Draft) -> Vec<Vec<u32>> {
 fn components(leading: &[Vec<u32>]) -> Vec<u32> {
     const NONE: u32 = u32::MAX;
     let count = leading.len();
-    let (mut index, mut low, mut component) = (vec![NONE; count], vec![0u32; count], vec![NONE; count]);
+    let (mut index, mut low, mut component) =
+        (vec![NONE; count], vec![0u32; count], vec![NONE; count]);
     let (mut open, mut next_index, mut next_component) = (Vec::new(), 0, 0);
     for root in 0..count {
         let mut calls = vec![(root, 0usize)];
@@ -267,7 +305,11 @@ fn unwind(flat: &Draft, context: &mut Context<'_>) -> Result<Option<Draft>, Cons
     if members.is_empty() {
         return Ok(None);
     }
-    let mut draft = Draft { states: flat.states.clone(), rules: flat.rules.clone(), start: flat.start };
+    let mut draft = Draft {
+        states: flat.states.clone(),
+        rules: flat.rules.clone(),
+        start: flat.start,
+    };
     let mut own = vec![Vec::new(); flat.rules.len()];
     for (id, state) in flat.states.iter().enumerate() {
         own[state.rule as usize].push(id as u32);
@@ -278,7 +320,8 @@ fn unwind(flat: &Draft, context: &mut Context<'_>) -> Result<Option<Draft>, Cons
     for (id, state) in flat.states.iter().enumerate() {
         let is_entry = flat.rules[state.rule as usize].entry == id as u32;
         for &(callee, _) in &state.calls {
-            needed[callee as usize] |= !is_entry || component[callee as usize] != component[state.rule as usize];
+            needed[callee as usize] |=
+                !is_entry || component[callee as usize] != component[state.rule as usize];
         }
     }
     let mut groups: Vec<&Vec<u32>> = members.values().collect();
@@ -301,17 +344,33 @@ fn unwind(flat: &Draft, context: &mut Context<'_>) -> Result<Option<Draft>, Cons
                 let head = &flat.states[flat.rules[member as usize].entry as usize];
                 context.spend(head.bytes.len() + head.calls.len())?;
                 for &(low, high, to) in &head.bytes {
-                    draft.states[entry as usize].bytes.push((low, high, copy_of[&to]));
+                    draft.states[entry as usize]
+                        .bytes
+                        .push((low, high, copy_of[&to]));
                 }
                 for &(callee, to) in head.calls.iter().filter(|(callee, _)| !inside(*callee)) {
-                    draft.states[entry as usize].calls.push((callee, copy_of[&to]));
+                    draft.states[entry as usize]
+                        .calls
+                        .push((callee, copy_of[&to]));
                 }
                 for &id in &own[member as usize] {
                     let state = &flat.states[id as usize];
                     context.spend(1 + state.bytes.len() + state.calls.len())?;
-                    let mut copy = DraftState { rule, accept: state.accept && member == rule, ..Default::default() };
-                    copy.bytes = state.bytes.iter().map(|&(low, high, to)| (low, high, copy_of[&to])).collect();
-                    copy.calls = state.calls.iter().map(|&(callee, to)| (callee, copy_of[&to])).collect();
+                    let mut copy = DraftState {
+                        rule,
+                        accept: state.accept && member == rule,
+                        ..Default::default()
+                    };
+                    copy.bytes = state
+                        .bytes
+                        .iter()
+                        .map(|&(low, high, to)| (low, high, copy_of[&to]))
+                        .collect();
+                    copy.calls = state
+                        .calls
+                        .iter()
+                        .map(|&(callee, to)| (callee, copy_of[&to]))
+                        .collect();
                     if state.accept {
                         for &above in group {
                             let head = &flat.states[flat.rules[above as usize].entry as usize];
@@ -331,11 +390,17 @@ fn unwind(flat: &Draft, context: &mut Context<'_>) -> Result<Option<Draft>, Cons
 
 /// Makes one state of states of a rule with the same edges. Says whether there were any.
 fn merge_twins(flat: &mut Draft, context: &mut Context<'_>) -> Result<bool, ConstrainError> {
-    let mut first: FastMap<(bool, bool, u32, &[(u8, u8, u32)], &[(u32, u32)]), u32> = FastMap::default();
+    type Key<'a> = (
+        (bool, bool, bool, u32),
+        &'a [(u8, u8, u32)],
+        &'a [(u32, u32)],
+    );
+    let mut first: FastMap<Key<'_>, u32> = FastMap::default();
     let mut twin: Vec<u32> = Vec::with_capacity(flat.states.len());
     for (id, state) in flat.states.iter().enumerate() {
         context.spend(1 + (state.bytes.len() + state.calls.len()) / 8)?;
-        let key = (state.accept, state.longest, state.rule, state.bytes.as_slice(), state.calls.as_slice());
+        let marks = (state.accept, state.longest, state.wins, state.rule);
+        let key = (marks, state.bytes.as_slice(), state.calls.as_slice());
         twin.push(*first.entry(key).or_insert(id as u32));
     }
     drop(first);
@@ -378,7 +443,12 @@ fn compact(mut flat: Draft, context: &mut Context<'_>) -> Result<Rtn, ConstrainE
     let mut rules: Vec<RtnRule> = flat
         .rules
         .iter()
-        .map(|rule| RtnRule { name: rule.name.clone(), terminal: rule.terminal, entry: u32::MAX, rank: 0 })
+        .map(|rule| RtnRule {
+            name: rule.name.clone(),
+            terminal: rule.terminal,
+            entry: u32::MAX,
+            rank: 0,
+        })
         .collect();
     rules[flat.start as usize].entry = visit(flat.rules[flat.start as usize].entry, &mut kept);
     let mut states = Vec::new();
@@ -386,7 +456,14 @@ fn compact(mut flat: Draft, context: &mut Context<'_>) -> Result<Rtn, ConstrainE
     while at < kept.len() {
         let state = std::mem::take(&mut flat.states[kept[at] as usize]);
         context.spend(1 + state.bytes.len() + state.calls.len())?;
-        let mut new = RtnState { rule: state.rule, accept: state.accept, longest: state.longest, ..Default::default() };
+        let (rule, accept, longest, wins) = (state.rule, state.accept, state.longest, state.wins);
+        let mut new = RtnState {
+            rule,
+            accept,
+            longest,
+            wins,
+            ..Default::default()
+        };
         for (low, high, to) in state.bytes {
             new.bytes.push((low, high, visit(to, &mut kept)));
         }
@@ -399,7 +476,12 @@ fn compact(mut flat: Draft, context: &mut Context<'_>) -> Result<Rtn, ConstrainE
         states.push(new);
         at += 1;
     }
-    Ok(Rtn { states, rules, start: flat.start, nullable: false })
+    Ok(Rtn {
+        states,
+        rules,
+        start: flat.start,
+        nullable: false,
+    })
 }
 
 /// A call behind which nothing follows needs no return: this keeps right recursion flat.
@@ -407,7 +489,9 @@ fn mark_tails(rtn: &mut Rtn) {
     let ends: Vec<bool> = rtn
         .states
         .iter()
-        .map(|state| state.accept && !state.longest && state.bytes.is_empty() && state.calls.is_empty())
+        .map(|state| {
+            state.accept && !state.longest && state.bytes.is_empty() && state.calls.is_empty()
+        })
         .collect();
     for state in &mut rtn.states {
         for call in &mut state.calls {
@@ -418,4 +502,74 @@ fn mark_tails(rtn: &mut Rtn) {
         state.calls.sort_unstable();
         state.calls.dedup();
     }
+}
+
+/// Most states of a loop that is recognised as one.
+const LARGEST_LOOP: usize = 64;
+
+/// Finds the states to which a rule comes back until it ends there.
+fn mark_stars(rtn: &mut Rtn, context: &mut Context<'_>) -> Result<(), ConstrainError> {
+    let mut loops = vec![false; rtn.states.len()];
+    for (id, is_loop) in loops.iter_mut().enumerate() {
+        *is_loop = is_only_end(rtn, id as u32, context)?;
+    }
+    // A state that only calls a rule which is such a loop, and may as well end, is one itself.
+    let calls_loop = |state: &RtnState| match state.calls.as_slice() {
+        &[(callee, TAIL)] if state.accept && state.bytes.is_empty() => {
+            let entry = &rtn.states[rtn.rules[callee as usize].entry as usize];
+            let mut targets = entry
+                .bytes
+                .iter()
+                .map(|edge| edge.2)
+                .chain(entry.calls.iter().map(|call| call.1));
+            targets.any(|to| {
+                to != TAIL
+                    && loops[to as usize]
+                    && rtn.states[to as usize].bytes == entry.bytes
+                    && rtn.states[to as usize].calls == entry.calls
+            })
+        }
+        _ => false,
+    };
+    let stars: Vec<bool> = rtn
+        .states
+        .iter()
+        .zip(&loops)
+        .map(|(state, is_loop)| *is_loop || calls_loop(state))
+        .collect();
+    for (state, is_star) in rtn.states.iter_mut().zip(stars) {
+        state.is_star = is_star;
+    }
+    Ok(())
+}
+
+/// Whether a rule may end in a state, and wherever it goes from there, it can only end there again.
+fn is_only_end(rtn: &Rtn, state: u32, context: &mut Context<'_>) -> Result<bool, ConstrainError> {
+    if !rtn.states[state as usize].accept {
+        return Ok(false);
+    }
+    let mut seen = vec![state];
+    let mut at = 0;
+    while let Some(&id) = seen.get(at) {
+        at += 1;
+        let from = &rtn.states[id as usize];
+        context.spend(1 + from.bytes.len() + from.calls.len())?;
+        if (id != state && from.accept) || from.longest {
+            return Ok(false);
+        }
+        for to in from
+            .bytes
+            .iter()
+            .map(|edge| edge.2)
+            .chain(from.calls.iter().map(|call| call.1))
+        {
+            if to == TAIL || seen.len() > LARGEST_LOOP {
+                return Ok(false);
+            }
+            if !seen.contains(&to) {
+                seen.push(to);
+            }
+        }
+    }
+    Ok(true)
 }

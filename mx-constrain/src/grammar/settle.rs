@@ -89,15 +89,26 @@ fn returns(
         if !is_viable(automaton, stacks, item) || seen.insert(item, ()).is_some() {
             continue;
         }
-        Limits::check("max_alternatives", seen.len() / RETURNS_PER_ALTERNATIVE, limits.max_alternatives)?;
+        Limits::check(
+            "max_alternatives",
+            seen.len() / RETURNS_PER_ALTERNATIVE,
+            limits.max_alternatives,
+        )?;
         all.push(item);
         let (state, below) = item;
-        let Some(debt) = automaton.states[state as usize].accept else { continue };
-        if stacks.floor(below).is_some_and(|floor| stacks.takes(floor, debt)) {
+        let Some(debt) = automaton.states[state as usize].accept else {
+            continue;
+        };
+        if stacks
+            .floor(below)
+            .is_some_and(|floor| stacks.takes(floor, debt))
+        {
             done.push(debt);
         }
         let edges = stacks.edges(below).iter();
-        work.extend(edges.filter_map(|&(to, below)| automaton.resume(to, debt).map(|state| (state, below))));
+        work.extend(
+            edges.filter_map(|&(to, below)| automaton.resume(to, debt).map(|state| (state, below))),
+        );
     }
     unite(automaton, stacks, &mut all);
     at.extend(all);
@@ -105,7 +116,7 @@ fn returns(
 }
 
 /// Returns that may be followed for each alternative that may be kept: most of them meet again.
-const RETURNS_PER_ALTERNATIVE: usize = 16;
+const RETURNS_PER_ALTERNATIVE: usize = 4;
 
 fn call(
     automaton: &Automaton,
@@ -115,7 +126,11 @@ fn call(
     entered: &mut BTreeMap<(u32, u32), Stacks>,
 ) {
     for &(entry, to) in &automaton.states[state as usize].calls {
-        let under = if to == TAIL { below } else { stacks.push(automaton, to, below) };
+        let under = if to == TAIL {
+            below
+        } else {
+            stacks.push(automaton, to, below)
+        };
         if !is_viable(automaton, stacks, (entry, under)) {
             continue;
         }

@@ -5,6 +5,9 @@ use crate::{ConstrainError, Limits};
 /// Longest part of a line that an error repeats, in characters.
 const EXCERPT: usize = 80;
 
+/// Deepest nesting that is read, whatever the limits say: parsers call themselves, and stacks are small.
+const DEEPEST: usize = 128;
+
 /// An error at a byte offset of `text`.
 pub(super) fn error_at(text: &str, offset: usize, reason: impl Into<String>) -> ConstrainError {
     let mut offset = offset.min(text.len());
@@ -14,9 +17,16 @@ pub(super) fn error_at(text: &str, offset: usize, reason: impl Into<String>) -> 
     let before = &text[..offset];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let column = text[line_start..offset].chars().count() + 1;
-    let line = text[line_start..].split(['\n', '\r']).next().unwrap_or_default();
+    let line = text[line_start..]
+        .split(['\n', '\r'])
+        .next()
+        .unwrap_or_default();
     let skipped = column.saturating_sub(EXCERPT / 2);
-    let shown = if line.chars().count() > EXCERPT { skipped } else { 0 };
+    let shown = if line.chars().count() > EXCERPT {
+        skipped
+    } else {
+        0
+    };
     ConstrainError::Grammar {
         line: before.matches('\n').count() + 1,
         column,
@@ -37,7 +47,12 @@ pub(super) struct Cursor<'t> {
 impl<'t> Cursor<'t> {
     pub(super) fn new(text: &'t str, limits: &Limits) -> Result<Self, ConstrainError> {
         Limits::check("max_input_bytes", text.len(), limits.max_input_bytes)?;
-        Ok(Self { text, at: 0, depth: 0, max_depth: limits.max_nesting })
+        Ok(Self {
+            text,
+            at: 0,
+            depth: 0,
+            max_depth: limits.max_nesting.min(DEEPEST),
+        })
     }
 
     /// Byte offset of the next character.
@@ -136,7 +151,9 @@ impl<'t> Cursor<'t> {
         if digits.is_empty() {
             return Err(self.expected("a number"));
         }
-        digits.parse().map_err(|_| self.error_at(start, format!("{digits} is larger than a count may be")))
+        digits
+            .parse()
+            .map_err(|_| self.error_at(start, format!("{digits} is larger than a count may be")))
     }
 
     /// Exactly `digits` hexadecimal digits as a character.

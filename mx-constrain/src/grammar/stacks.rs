@@ -49,7 +49,10 @@ impl StackTable {
     pub(super) fn new(automaton: &Automaton) -> Self {
         let all: Box<[(Debt, u32)]> = (0..automaton.debts as Debt).map(|debt| (debt, 0)).collect();
         // The ground is not in the map: a frame that takes every debt is still not the bottom of the text.
-        Self { floors: vec![all], ..Self::default() }
+        Self {
+            floors: vec![all],
+            ..Self::default()
+        }
     }
 
     /// Bytes that the tables take, roughly.
@@ -61,7 +64,10 @@ impl StackTable {
     pub(super) fn floor_on(&mut self, stacks: Stacks) -> Floor {
         let ends = &self.nodes[stacks as usize].ends;
         let best = ends.iter().map(|end| end.1).min().unwrap_or(0);
-        let debts: Box<[(Debt, u32)]> = ends.iter().map(|&(debt, bytes)| (debt, bytes - best)).collect();
+        let debts: Box<[(Debt, u32)]> = ends
+            .iter()
+            .map(|&(debt, bytes)| (debt, bytes - best))
+            .collect();
         if let Some(&floor) = self.floor_ids.get(&debts) {
             return floor;
         }
@@ -74,7 +80,9 @@ impl StackTable {
 
     /// Whether the frames below a floor can go on with a debt.
     pub(super) fn takes(&self, floor: Floor, debt: Debt) -> bool {
-        self.floors[floor as usize].binary_search_by_key(&debt, |end| end.0).is_ok()
+        self.floors[floor as usize]
+            .binary_search_by_key(&debt, |end| end.0)
+            .is_ok()
     }
 
     /// The set of the empty stack.
@@ -84,7 +92,23 @@ impl StackTable {
 
     /// All stacks of `below` with one more return.
     pub(super) fn push(&mut self, automaton: &Automaton, state: u32, below: Stacks) -> Stacks {
-        self.node(automaton, vec![(state, below)], 0)
+        let mut under = below;
+        if automaton.is_star(state)
+            && let Ok(index) = self
+                .edges(below)
+                .binary_search_by_key(&state, |edge| edge.0)
+        {
+            // Stacks that return here already take no second return: this keeps loops through several rules flat.
+            let mut others = self.edges(below).to_vec();
+            let (_, again) = others.remove(index);
+            let floor = self.nodes[below as usize].floor;
+            under = again;
+            if !others.is_empty() || floor != 0 {
+                let others = self.node(automaton, others, floor);
+                under = self.union(automaton, others, again);
+            }
+        }
+        self.node(automaton, vec![(state, under)], 0)
     }
 
     /// What is returned to first, and the stacks below it.
@@ -135,7 +159,10 @@ impl StackTable {
                 continue;
             }
             let mut missing = false;
-            let (mut left, mut right) = (self.edges(a).iter().peekable(), self.edges(b).iter().peekable());
+            let (mut left, mut right) = (
+                self.edges(a).iter().peekable(),
+                self.edges(b).iter().peekable(),
+            );
             let mut edges = Vec::with_capacity(left.len() + right.len());
             let mut wanted = Vec::new();
             loop {
@@ -170,7 +197,9 @@ impl StackTable {
                 work.extend(wanted);
                 continue;
             }
-            let floor = self.nodes[a as usize].floor.max(self.nodes[b as usize].floor);
+            let floor = self.nodes[a as usize]
+                .floor
+                .max(self.nodes[b as usize].floor);
             let union = self.node(automaton, edges, floor);
             self.bytes += 32;
             self.unions.insert((a, b), union);
@@ -196,13 +225,24 @@ impl StackTable {
     }
 
     /// The stacks with the single stack `end` below them instead of their floor.
-    pub(super) fn with_end(&mut self, automaton: &Automaton, stacks: &[Stacks], end: Stacks) -> Vec<Stacks> {
-        self.rebuild(automaton, stacks, |table, node| (None, table.floor(node).map(|_| end)))
+    pub(super) fn with_end(
+        &mut self,
+        automaton: &Automaton,
+        stacks: &[Stacks],
+        end: Stacks,
+    ) -> Vec<Stacks> {
+        self.rebuild(automaton, stacks, |table, node| {
+            (None, table.floor(node).map(|_| end))
+        })
     }
 
     /// Bounds what is kept.
     pub(super) fn check(&self, limits: &Limits, others: usize) -> Result<(), ConstrainError> {
-        Limits::check("max_table_bytes", self.bytes + others, limits.max_table_bytes)
+        Limits::check(
+            "max_table_bytes",
+            self.bytes + others,
+            limits.max_table_bytes,
+        )
     }
 
     /// Rebuilds sets from the bottom up. `change` says which floor a node gets (plus one) and with which set it is
@@ -215,7 +255,8 @@ impl StackTable {
     ) -> Vec<Stacks> {
         // Below a node there are only older nodes, so ascending order is bottom-up.
         let mut reachable: Vec<Stacks> = stacks.to_vec();
-        let mut new: FastMap<Stacks, Option<Stacks>> = stacks.iter().map(|&node| (node, None)).collect();
+        let mut new: FastMap<Stacks, Option<Stacks>> =
+            stacks.iter().map(|&node| (node, None)).collect();
         let mut at = 0;
         while at < reachable.len() {
             for &(_, below) in self.edges(reachable[at]) {
@@ -232,7 +273,12 @@ impl StackTable {
             let edges: Vec<_> = self
                 .edges(node)
                 .iter()
-                .filter_map(|&(state, below)| new.get(&below).copied().flatten().map(|below| (state, below)))
+                .filter_map(|&(state, below)| {
+                    new.get(&below)
+                        .copied()
+                        .flatten()
+                        .map(|below| (state, below))
+                })
                 .collect();
             let mut made = None;
             if !edges.is_empty() || floor.is_some() {
@@ -243,7 +289,10 @@ impl StackTable {
             }
             new.insert(node, made);
         }
-        stacks.iter().filter_map(|node| new.get(node).copied().flatten()).collect()
+        stacks
+            .iter()
+            .filter_map(|node| new.get(node).copied().flatten())
+            .collect()
     }
 
     /// The returns of a single stack.
@@ -301,32 +350,56 @@ impl StackTable {
         };
         let common = match (floor, edges.as_ref()) {
             _ if is_single => id,
-            (0, [first, rest @ ..]) => rest.iter().fold(self.nodes[first.1 as usize].common, |common, edge| {
-                self.common_of_single(common, self.nodes[edge.1 as usize].common)
-            }),
+            (0, [first, rest @ ..]) => rest
+                .iter()
+                .fold(self.nodes[first.1 as usize].common, |common, edge| {
+                    self.common_of_single(common, self.nodes[edge.1 as usize].common)
+                }),
             _ => self.node(automaton, Vec::new(), floor),
         };
         // Making the empty stack first may have taken the number.
-        let id = if is_single { id } else { self.nodes.len() as Stacks };
-        let depth = edges.iter().map(|edge| self.nodes[edge.1 as usize].depth + 1).max().unwrap_or(0);
+        let id = if is_single {
+            id
+        } else {
+            self.nodes.len() as Stacks
+        };
+        let depth = edges
+            .iter()
+            .map(|edge| self.nodes[edge.1 as usize].depth + 1)
+            .max()
+            .unwrap_or(0);
         let blocks = edges
             .iter()
             .any(|&(state, below)| !automaton.may_end(state) || self.nodes[below as usize].blocks);
         let ends = self.cheapest(automaton, &edges, floor);
         self.bytes += 160 + edges.len() * 32 + ends.len() * 8;
-        self.nodes.push(Node { edges, floor, common, depth, blocks, ends });
+        self.nodes.push(Node {
+            edges,
+            floor,
+            common,
+            depth,
+            blocks,
+            ends,
+        });
         self.ids.insert(key, id);
         id
     }
 
-    fn cheapest(&self, automaton: &Automaton, edges: &[(u32, Stacks)], floor: u32) -> Box<[(Debt, u32)]> {
+    fn cheapest(
+        &self,
+        automaton: &Automaton,
+        edges: &[(u32, Stacks)],
+        floor: u32,
+    ) -> Box<[(Debt, u32)]> {
         let mut ends: Vec<(Debt, u32)> = match floor.checked_sub(1) {
             Some(floor) => self.floors[floor as usize].to_vec(),
             None => Vec::new(),
         };
         for &(state, below) in edges {
             for &debt in automaton.debts_at(state) {
-                let Some(id) = automaton.resume(state, debt) else { continue };
+                let Some(id) = automaton.resume(state, debt) else {
+                    continue;
+                };
                 let end = cheapest_end(&automaton.states[id as usize].ends, self.ends(below));
                 if let Some(bytes) = end {
                     ends.push((debt, bytes));

@@ -15,12 +15,21 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(machine: &dyn Machine) -> Self {
-        Self { frames: vec![machine.start()] }
+        Self {
+            frames: vec![machine.start()],
+        }
     }
 
     /// Reads a byte; `false` when it is refused.
-    pub(super) fn read(&mut self, machine: &mut dyn Machine, byte: u8) -> Result<bool, ConstrainError> {
-        let top = *self.frames.last().expect("the bottom frame is never closed");
+    pub(super) fn read(
+        &mut self,
+        machine: &mut dyn Machine,
+        byte: u8,
+    ) -> Result<bool, ConstrainError> {
+        let top = *self
+            .frames
+            .last()
+            .expect("the bottom frame is never closed");
         match machine.step(top, byte)? {
             Step::Dead => Ok(false),
             Step::Stay(state) => {
@@ -55,13 +64,25 @@ impl Reader {
     }
 
     /// Follows `toward_end` until the text may end; the bytes read.
-    pub(super) fn complete(&mut self, machine: &mut dyn Machine) -> Result<Vec<u8>, ConstrainError> {
+    pub(super) fn complete(
+        &mut self,
+        machine: &mut dyn Machine,
+    ) -> Result<Vec<u8>, ConstrainError> {
         let mut read = Vec::new();
         while !self.is_accepting(machine)? {
-            let byte = machine.toward_end(self.top())?.expect("a state that does not accept knows a way");
-            assert!(self.read(machine, byte)?, "the way to the end is refused after {read:?}");
+            let byte = machine
+                .toward_end(self.top())?
+                .expect("a state that does not accept knows a way");
+            assert!(
+                self.read(machine, byte)?,
+                "the way to the end is refused after {read:?}"
+            );
             read.push(byte);
-            assert!(read.len() < 1_000, "the way to the end does not end: {:?}", &read[..60]);
+            assert!(
+                read.len() < 1_000,
+                "the way to the end does not end: {:?}",
+                &read[..60]
+            );
         }
         Ok(read)
     }
@@ -71,7 +92,10 @@ pub(super) fn machine(syntax: GrammarSyntax, text: &str) -> Box<dyn Machine> {
     try_machine(syntax, text).unwrap_or_else(|error| panic!("{error:?}\n{text}"))
 }
 
-pub(super) fn try_machine(syntax: GrammarSyntax, text: &str) -> Result<Box<dyn Machine>, ConstrainError> {
+pub(super) fn try_machine(
+    syntax: GrammarSyntax,
+    text: &str,
+) -> Result<Box<dyn Machine>, ConstrainError> {
     super::machine(syntax, text, &ByteSet::ALL, &Limits::default()).map(|(machine, _)| machine)
 }
 
@@ -98,10 +122,16 @@ pub(super) fn check(syntax: GrammarSyntax, grammar: &str, accepted: &[&str], ref
     let mut machine = machine(syntax, grammar);
     for text in accepted {
         let (read, end) = run(machine.as_mut(), text.as_bytes());
-        assert!(end, "{text:?} should be accepted, stopped after {read} bytes:\n{grammar}");
+        assert!(
+            end,
+            "{text:?} should be accepted, stopped after {read} bytes:\n{grammar}"
+        );
     }
     for text in refused {
-        assert!(!accepts(machine.as_mut(), text), "{text:?} should be refused:\n{grammar}");
+        assert!(
+            !accepts(machine.as_mut(), text),
+            "{text:?} should be refused:\n{grammar}"
+        );
     }
 }
 
@@ -110,7 +140,9 @@ pub(super) fn data(path: &str) -> Option<String> {
     let root = std::env::var("MX_DATA_DIR").unwrap_or_else(|_| "../shared/data".to_owned());
     let root = match root.starts_with('/') {
         true => std::path::PathBuf::from(root),
-        false => std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(root),
+        false => std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("..")
+            .join(root),
     };
     let file = root.join(path);
     match std::fs::read_to_string(&file) {

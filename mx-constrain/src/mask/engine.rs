@@ -6,7 +6,7 @@ use super::cache::Cache;
 use super::stack::{Below, Stacks};
 use super::walk::{FactsMap, Scratch, Walk, facts};
 use crate::machine::{Machine, Plain, Refusal, State, Step, Verdict};
-use crate::vocabulary::{ClassSlice, MAX_CHARS, NodeId, Trie};
+use crate::vocabulary::{Bits, MAX_CHARS, NodeId, Trie};
 use crate::{ByteSet, ConstrainError, Limits, Vocabulary};
 
 /// A place in the text: the state of the top frame and the frames below.
@@ -53,7 +53,7 @@ const MAX_SINGLE_TRIALS: usize = 512;
 /// Fewest tokens of a class for which its slice is worth making.
 const MIN_CLASS_TOKENS: usize = 24;
 /// Most ways out of a class that are followed one by one; beyond that a walk from the root costs less.
-const MAX_EXITS: usize = 4096;
+const MAX_EXITS: usize = 8192;
 /// Longest completion that is looked for, in bytes.
 const MAX_COMPLETION: usize = 1 << 16;
 /// Places that are looked at when a completion is searched for without the machine's help.
@@ -236,6 +236,7 @@ impl Engine {
     /// The tokens that may follow at a place.
     #[inline]
     pub(crate) fn mask(&mut self, at: Position) -> Result<Arc<Tokens>, ConstrainError> {
+        let at = Position { state: self.machine.mask_state(at.state)?, below: at.below };
         match self.masks.get(at) {
             Some(tokens) => Ok(tokens),
             None => self.resolve(at),
@@ -317,23 +318,21 @@ impl Engine {
         let mut base = None;
         let mut in_rest = false;
         if plain.chars > 0 && plain.wide && plain.ascii == Plain::ASCII {
-            let slice = vocabulary.slices().plain();
-            if let Some(bits) = self.take_slice(state, slice, &plain, vocabulary.trie())? {
-                base = Some(bits);
+            base = self.take_class(state, &plain)?;
+            if base.is_some() {
                 in_rest = true;
                 self.walk(vocabulary.slices().rest()).from_root(state, Below::UNKNOWN, &known.live)?;
             }
         } else if plain.chars > 0 && (plain.wide || plain.ascii.len() > 1) {
-            let slice = vocabulary.slices().class(vocabulary.trie(), &plain.ascii, plain.wide);
             let mut exits = plain.exits.difference(&plain.ascii);
             if plain.wide {
                 exits = exits.difference(&ByteSet::WIDE);
             }
-            let ways: usize = exits.iter().map(|byte| slice.exits(byte).len()).sum();
-            if ways <= MAX_EXITS && slice.count(plain.chars) >= MIN_CLASS_TOKENS {
-                if let Some(bits) = self.take_slice(state, &slice, &plain, vocabulary.trie())? {
-                    base = Some(bits);
-                    self.leave_class(state, &slice, &exits, plain.chars, &vocabulary)?;
+            let ways: usize = exits.iter().map(|byte| vocabulary.slices().nodes(byte).len()).sum();
+            if ways <= MAX_EXITS {
+                base = self.take_class(state, &plain)?;
+                if base.is_some() {
+                    self.leave_class(state, &plain, &exits)?;
                 }
             }
         }
@@ -343,7 +342,7 @@ impl Engine {
         }
         self.stacks.clear_local();
         let (bits, count) = match base {
-            Some((bits, count)) => (Some(bits), count),
+            Some(bits) => (Some(bits.words), bits.count),
             None => (None, 0),
         };
         let tokens = Arc::new(Tokens::new(bits, count, &self.scratch.tokens, words));
@@ -360,72 +359,76 @@ impl Engine {
         }
     }
 
-    /// The bits of a class and how many they are, after trying the tokens that are too long for the class to say;
-    /// `None` when those are too many.
-    fn take_slice(
-        &mut self,
-        state: State,
-        slice: &ClassSlice,
-        plain: &Plain,
-        trie: &Trie,
-    ) -> Result<Option<(Arc<[u32]>, usize)>, ConstrainError> {
-        if plain.chars >= slice.longest() {
-            return Ok(Some((slice.bits(u32::MAX), slice.count(u32::MAX))));
+    /// The tokens of a class, after trying those that are too long for the class to say; `None` when the tokens are too
+    /// few or those to try too many for this to be worth it.
+    fn take_class(&mut self, state: State, plain: &Plain) -> Result<Option<Bits>, ConstrainError> {
+        let vocabulary = self.vocabulary.clone();
+        let slices = vocabulary.slices();
+        let class = |chars: u32| slices.class(&plain.ascii, plain.wide, chars);
+        if plain.chars >= slices.longest() {
+            return Ok(Some(class(u32::MAX)).filter(|bits| bits.count >= MIN_CLASS_TOKENS));
         }
-        let chars = plain.chars.min(MAX_CHARS as u32);
-        let longer = slice.longer_than(chars);
-        if !(plain.exact && plain.chars == chars) {
-            if longer.len() > MAX_SINGLE_TRIALS {
-                return Ok(None);
-            }
-            let vocabulary = self.vocabulary.clone();
-            for &token in longer {
-                self.try_path(state, vocabulary.raw_bytes(token), |walk, _, _| {
-                    walk.scratch.tokens.push(token);
-                    Ok(())
-                }, trie)?;
+        let chars = plain.chars.min(MAX_CHARS);
+        let bits = class(chars);
+        if bits.count < MIN_CLASS_TOKENS {
+            return Ok(None);
+        }
+        if plain.exact && plain.chars == chars {
+            return Ok(Some(bits));
+        }
+        let all = class(u32::MAX);
+        if all.count - bits.count > MAX_SINGLE_TRIALS {
+            return Ok(None);
+        }
+        for (at, (all, short)) in all.words.iter().zip(&*bits.words).enumerate() {
+            let mut longer = all & !short;
+            while longer != 0 {
+                let token = at as u32 * 32 + longer.trailing_zeros();
+                longer &= longer - 1;
+                if self.follow(state, vocabulary.raw_bytes(token))?.is_some() {
+                    self.scratch.tokens.push(token);
+                }
             }
         }
-        Ok(Some((slice.bits(chars), slice.count(chars))))
+        Ok(Some(bits))
     }
 
     /// Tries every token that begins with characters of a class and leaves it by one of `exits`.
-    fn leave_class(
-        &mut self,
-        state: State,
-        slice: &ClassSlice,
-        exits: &ByteSet,
-        chars: u32,
-        vocabulary: &Vocabulary,
-    ) -> Result<(), ConstrainError> {
+    fn leave_class(&mut self, state: State, plain: &Plain, exits: &ByteSet) -> Result<(), ConstrainError> {
+        let vocabulary = self.vocabulary.clone();
         let trie = vocabulary.trie();
+        let class = match plain.wide {
+            true => plain.ascii.union(&ByteSet::WIDE),
+            false => plain.ascii,
+        };
+        let slices = vocabulary.slices();
         // Where the class is limited, `exits` says nothing of what stands behind very long strings.
-        let unsaid = if chars == u32::MAX { &[] } else { slice.long_exits() };
-        let unsaid = unsaid.iter().filter(|&&node| !exits.contains(trie.byte(node)));
-        for &node in exits.iter().flat_map(|byte| slice.exits(byte)).chain(unsaid) {
-            let Some(&token) = trie.tokens_from(node).first() else { continue };
+        let unsaid = if plain.chars == u32::MAX { &[] } else { slices.far_nodes() };
+        let unsaid = unsaid.iter().filter(|&&node| {
+            let byte = trie.byte(node);
+            !exits.contains(byte) && !class.contains(byte)
+        });
+        for &node in exits.iter().flat_map(|byte| slices.nodes(byte)).chain(unsaid) {
+            let Some(token) = trie.any_token(node) else { continue };
             let path = &vocabulary.raw_bytes(token)[..trie.depth(node) - 1];
-            self.try_path(state, path, |walk, state, below| walk.into_node(node, state, below), trie)?;
+            if path.iter().all(|&byte| class.contains(byte)) {
+                if let Some(state) = self.follow(state, path)? {
+                    self.walk(trie).into_node(node, state, Below::UNKNOWN)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Reads bytes that stay in the frame and, if they are not refused, goes on from there.
-    fn try_path(
-        &mut self,
-        mut state: State,
-        path: &[u8],
-        go_on: impl FnOnce(&mut Walk<'_>, State, Below) -> Result<(), ConstrainError>,
-        trie: &Trie,
-    ) -> Result<(), ConstrainError> {
+    /// The state behind bytes that stay in the frame.
+    fn follow(&mut self, mut state: State, path: &[u8]) -> Result<Option<State>, ConstrainError> {
         for &byte in path {
             match self.machine.step(state, byte)? {
                 Step::Stay(next) => state = next,
-                _ => return Ok(()),
+                _ => return Ok(None),
             }
         }
-        let mut walk = self.walk(trie);
-        go_on(&mut walk, state, Below::UNKNOWN)
+        Ok(Some(state))
     }
 }
 

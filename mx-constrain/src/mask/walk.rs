@@ -129,7 +129,8 @@ impl Walk<'_> {
     ) -> Result<Option<(State, Below)>, ConstrainError> {
         match self.machine.step(state, self.trie.byte(node))? {
             Step::Dead => Ok(None),
-            Step::Stay(next) => Ok(Some((next, below))),
+            // States that share their tokens share the rest of the walk too.
+            Step::Stay(next) => Ok(Some((self.machine.mask_state(next)?, below))),
             Step::Push { parent, child } => Ok(Some((child, self.stacks.push_local(parent, below)))),
             Step::Pop(verdict) if below.is_unknown() => {
                 self.scratch.crossings.push((node, verdict));

@@ -38,6 +38,8 @@ pub(super) struct Core {
     pub(super) object: bool,
     /// The facts asked for: a list.
     pub(super) roots: u32,
+    /// What the last of them were in the beginning: conditions on which other facts depend.
+    pub(super) watch: u32,
     /// Objects: the names so far, a sorted list. Arrays: the values so far, where repetitions matter.
     pub(super) used: u32,
     /// Arrays: the number of items, up to where it matters.
@@ -63,8 +65,18 @@ pub(super) struct Verdict {
     pub(super) value: Option<Scalar>,
 }
 
+/// A name that is not told from others: see [`Reader::mask_state`](super::reader::Reader::mask_state).
+pub(super) const ANY_KEY: KeyId = KeyId::MAX;
+
 /// The verdict of values of which nothing is reported.
 pub(super) const PLAIN: VerdictId = 0;
+
+/// A condition under which a child counts as evaluated, if it satisfies a literal as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unless {
+    pub(super) condition: ExprId,
+    pub(super) matching: ExprId,
+}
 
 /// A place where a value stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -136,7 +148,7 @@ pub(super) struct Frames {
     pub(super) verdicts: Interner<Verdict>,
     objects: FastMap<u32, Arc<ObjectShape>>,
     arrays: FastMap<u32, Arc<ArrayShape>>,
-    children: FastMap<(AtomId, ClassId), (ExprId, Arc<[ExprId]>)>,
+    children: FastMap<(AtomId, ClassId), (ExprId, Arc<[Unless]>)>,
     names: FastMap<(ExprId, ClassId), bool>,
     open_classes: FastMap<u32, Arc<[ClassId]>>,
     /// Goals of children of simple frames, by the facts asked for.
@@ -146,6 +158,8 @@ pub(super) struct Frames {
     matches: FastMap<(AtomId, KeyId), bool>,
     /// Whether names at a spot, of a length, can still become allowed ones.
     pub(super) name_alive: FastMap<(CoreId, u32, u32), bool>,
+    /// Facts about objects, with `oneOf` made simpler.
+    pub(super) exclusive: FastMap<ExprId, ExprId>,
     /// Facts asked for with a child as variable.
     pending: FastMap<(u32, ClassId, UsedId), u32>,
 }
@@ -171,6 +185,7 @@ impl Frames {
             placed: FastMap::default(),
             matches: FastMap::default(),
             name_alive: FastMap::default(),
+            exclusive: FastMap::default(),
             pending: FastMap::default(),
         }
     }
@@ -201,17 +216,43 @@ impl Engine {
     /// The state of a frame that opens on a value of which something is asked.
     pub(super) fn open_frame(&mut self, goal: GoalId, kind: Type) -> Result<CoreId, ConstrainError> {
         let Goal { must, reports, track } = self.frames.goals.get(goal).clone();
-        let mut roots = vec![self.unfold(must, kind)?];
-        for report in reports {
-            roots.push(self.unfold(report, kind)?);
+        let mut roots = Vec::with_capacity(1 + reports.len());
+        for value in std::iter::once(must).chain(reports) {
+            let facts = self.unfold(value, kind)?;
+            roots.push(if kind == Type::Object { self.exclusive(facts)? } else { facts });
         }
-        let roots = self.frames.lists.intern(roots);
+        let (roots, watch) = self.watched(roots);
         let object = kind == Type::Object;
         let used = match object {
             true => self.frames.lists.intern(Vec::new()),
             false => self.used_values.intern(Vec::new()),
         };
-        Ok(self.frames.cores.intern(Core { object, roots, used, len: 0, hash: track.then_some(u128::from(object)) }))
+        Ok(self.frames.cores.intern(Core { object, roots, watch, used, len: 0, hash: track.then_some(u128::from(object)) }))
+    }
+
+    /// Adds the conditions on which "unevaluated" facts depend, so that what is found out about them is not lost.
+    pub(super) fn watched(&mut self, mut roots: Vec<ExprId>) -> (u32, u32) {
+        let mut watch: Vec<ExprId> = Vec::new();
+        let mut open = self.atoms_of(&roots);
+        while let Some(atom) = open.pop() {
+            let (Atom::OpenProperties(part) | Atom::OpenItems(part)) = self.atom(atom) else { continue };
+            let conditions: Vec<ExprId> = self.open_parts.get(part).conditional.iter().map(|&(c, _)| c).collect();
+            for condition in conditions {
+                if !watch.contains(&condition) {
+                    watch.push(condition);
+                    open.extend(self.atoms_of(&[condition]));
+                }
+            }
+        }
+        roots.extend(&watch);
+        (self.frames.lists.intern(roots), self.frames.lists.intern(watch))
+    }
+
+    /// What is left of a watched condition.
+    pub(super) fn watched_now(&self, roots: u32, watch: u32, condition: ExprId) -> ExprId {
+        let (roots, watch) = (self.frames.lists.get(roots), self.frames.lists.get(watch));
+        let at = watch.iter().position(|&c| c == condition);
+        at.and_then(|at| roots.get(roots.len() - watch.len() + at)).copied().unwrap_or(condition)
     }
 
     fn atoms_of(&self, roots: &[ExprId]) -> Vec<AtomId> {
@@ -312,7 +353,7 @@ impl Engine {
         name_facts.dedup();
         let product = self.product(open_patterns.iter().map(|&(pattern, _)| pattern).collect());
         let simple = self.simple_object(&list);
-        let trie = Trie::new(&texts, &keys, |_| true);
+        let trie = Trie::new(texts, keys, |_| true);
         let shape = Arc::new(ObjectShape { roots: list, rules, trie, order, name_facts, product, saturation, simple });
         self.frames.objects.insert(roots, shape.clone());
         Ok(shape)
@@ -392,7 +433,7 @@ impl Engine {
     }
 
     /// What a rule says about children of a class; and the conditions under which it says nothing.
-    pub(super) fn child_of(&mut self, rule: AtomId, class: ClassId) -> Result<(ExprId, Arc<[ExprId]>), ConstrainError> {
+    pub(super) fn child_of(&mut self, rule: AtomId, class: ClassId) -> Result<(ExprId, Arc<[Unless]>), ConstrainError> {
         if let Some((value, conditions)) = self.frames.children.get(&(rule, class)) {
             return Ok((*value, conditions.clone()));
         }
@@ -418,10 +459,12 @@ impl Engine {
                 if value != TRUE {
                     for (condition, covers) in &part.conditional {
                         for cover in covers {
-                            if self.covers(cover, class)? {
-                                conditions.push(*condition);
-                                break;
-                            }
+                            let matching = match *cover {
+                                Cover::Matching(matching) => matching,
+                                _ if self.covers(cover, class)? => TRUE,
+                                _ => continue,
+                            };
+                            conditions.push(Unless { condition: *condition, matching });
                         }
                     }
                 }
@@ -429,7 +472,7 @@ impl Engine {
             }
             _ => TRUE,
         };
-        let conditions: Arc<[ExprId]> = conditions.into();
+        let conditions: Arc<[Unless]> = conditions.into();
         self.frames.children.insert((rule, class), (value, conditions.clone()));
         Ok((value, conditions))
     }
@@ -608,23 +651,23 @@ impl Engine {
         if let Some(&known) = self.frames.allowed.get(&(core, class)) {
             return Ok(known);
         }
-        let depends = self.pending_object(roots, &shape, class)?;
+        let watch = self.frames.cores.get(core).watch;
+        let depends = self.pending_object(roots, watch, &shape, class)?;
         let must = self.frames.lists.get(depends)[0];
-        let past = self.past_with(core, key);
+        let past = self.past_with(core, depends, key);
         let answer = must != FALSE && self.can_hold(must, &past)?;
         self.frames.allowed.insert((core, class), answer);
         Ok(answer)
     }
 
-    fn past_with(&mut self, core: CoreId, key: Option<KeyId>) -> Past {
+    fn past_with(&mut self, core: CoreId, now: u32, key: Option<KeyId>) -> Past {
         let held = self.frames.cores.get(core);
         let mut used = self.frames.lists.get(held.used).clone();
         // Which open name it will be does not matter; that there is one more does.
-        let key = key.unwrap_or(u32::MAX);
-        if let Err(at) = used.binary_search(&key) {
-            used.insert(at, key);
-        }
-        Past::Object { roots: held.roots, used: used.into() }
+        let key = key.unwrap_or(ANY_KEY);
+        let at = used.binary_search(&key).unwrap_or_else(|at| at);
+        used.insert(at, key);
+        Past::Object { roots: held.roots, now, watch: held.watch, used: used.into() }
     }
 
     fn simple_goal(&mut self, roots: u32, shape: &ObjectShape, class: ClassId) -> Result<Option<GoalId>, ConstrainError> {
@@ -649,11 +692,12 @@ impl Engine {
     }
 
     /// The facts asked of an object, with a child of a class as variable.
-    fn pending_object(&mut self, roots: u32, shape: &ObjectShape, class: ClassId) -> Result<u32, ConstrainError> {
+    fn pending_object(&mut self, roots: u32, watch: u32, shape: &ObjectShape, class: ClassId) -> Result<u32, ConstrainError> {
         if let Some(&known) = self.frames.pending.get(&(roots, class, 0)) {
             return Ok(known);
         }
         let mut with: Vec<(AtomId, ExprId)> = Vec::new();
+        let mut open: Vec<(AtomId, ExprId, Arc<[Unless]>)> = Vec::new();
         for &rule in &shape.rules {
             if let Atom::Names(names) = self.atom(rule) {
                 if !self.name_fits(names, class)? {
@@ -662,18 +706,57 @@ impl Engine {
                 continue;
             }
             let (value, conditions) = self.child_of(rule, class)?;
-            if value != TRUE {
-                let child = self.child_fact(value);
-                let either: Vec<ExprId> = conditions.iter().copied().chain([child]).collect();
-                let either = self.facts.or(either);
-                let leaf = self.facts.leaf(rule);
-                with.push((rule, self.facts.and([leaf, either])));
-            }
+            self.ask_child(rule, value, conditions, &mut with, &mut open);
         }
+        self.ask_unless(roots, watch, open, &mut with);
         let pending = self.replaced(&shape.roots, &with);
         let id = self.frames.lists.intern(pending);
         self.frames.pending.insert((roots, class, 0), id);
         Ok(id)
+    }
+
+    fn ask_child(
+        &mut self,
+        rule: AtomId,
+        value: ExprId,
+        conditions: Arc<[Unless]>,
+        with: &mut Vec<(AtomId, ExprId)>,
+        open: &mut Vec<(AtomId, ExprId, Arc<[Unless]>)>,
+    ) {
+        if value == TRUE {
+            return;
+        }
+        if !conditions.is_empty() {
+            open.push((rule, value, conditions));
+            return;
+        }
+        let child = self.child_fact(value);
+        let leaf = self.facts.leaf(rule);
+        with.push((rule, self.facts.and([leaf, child])));
+    }
+
+    /// Rules about what nothing else evaluates: the conditions may depend on the same child.
+    fn ask_unless(
+        &mut self,
+        roots: u32,
+        watch: u32,
+        mut open: Vec<(AtomId, ExprId, Arc<[Unless]>)>,
+        with: &mut Vec<(AtomId, ExprId)>,
+    ) {
+        // An inner rule is settled before an outer one, whose conditions may name it.
+        open.sort_unstable_by_key(|&(rule, ..)| rule);
+        for (rule, value, conditions) in open {
+            let mut either = vec![self.child_fact(value)];
+            for unless in conditions.iter() {
+                let now = self.watched_now(roots, watch, unless.condition);
+                let now = self.replaced(&[now], with)[0];
+                let matching = self.child_fact(unless.matching);
+                either.push(self.facts.and([now, matching]));
+            }
+            let either = self.facts.or(either);
+            let leaf = self.facts.leaf(rule);
+            with.push((rule, self.facts.and([leaf, either])));
+        }
     }
 
     fn child_fact(&mut self, value: ExprId) -> ExprId {
@@ -699,6 +782,11 @@ impl Engine {
         }
         let held = self.frames.cores.get(core).clone();
         let mut used = self.frames.lists.get(held.used).clone();
+        // Behind a name that is not told from others, no other open name is safe.
+        let open = !matches!(self.frames.classes.get(class), Class::Key(_));
+        if open && used.last() == Some(&ANY_KEY) {
+            return Ok(None);
+        }
         match used.binary_search(&key) {
             Ok(_) => return Ok(None),
             Err(at) => used.insert(at, key),
@@ -713,8 +801,8 @@ impl Engine {
             let place = Place { goal, core: Some(after), depends: None, fixed: Vec::new(), name };
             return Ok(Some(self.frames.places.intern(place)));
         }
-        let depends = self.pending_object(held.roots, &shape, class)?;
-        let past = Past::Object { roots: held.roots, used: used.into() };
+        let depends = self.pending_object(held.roots, held.watch, &shape, class)?;
+        let past = Past::Object { roots: held.roots, now: depends, watch: held.watch, used: used.into() };
         self.dependent_place(depends, &past, after, name, held.hash.is_some())
     }
 
@@ -796,8 +884,8 @@ impl Engine {
                 }
             }
             None => {
-                let depends = self.pending_array(held.roots, &shape, class, held.used)?;
-                let past = Past::Array { roots: held.roots, len, used: held.used };
+                let depends = self.pending_array(held.roots, held.watch, &shape, class, held.used)?;
+                let past = Past::Array { roots: held.roots, now: depends, watch: held.watch, len, used: held.used };
                 self.dependent_place(depends, &past, after, 0, held.hash.is_some() || shape.unique)?
             }
         };
@@ -805,11 +893,19 @@ impl Engine {
         Ok(place)
     }
 
-    fn pending_array(&mut self, roots: u32, shape: &ArrayShape, class: ClassId, used: UsedId) -> Result<u32, ConstrainError> {
+    fn pending_array(
+        &mut self,
+        roots: u32,
+        watch: u32,
+        shape: &ArrayShape,
+        class: ClassId,
+        used: UsedId,
+    ) -> Result<u32, ConstrainError> {
         if let Some(&known) = self.frames.pending.get(&(roots, class, used)) {
             return Ok(known);
         }
         let mut with: Vec<(AtomId, ExprId)> = Vec::new();
+        let mut open: Vec<(AtomId, ExprId, Arc<[Unless]>)> = Vec::new();
         for &rule in &shape.rules {
             let leaf = self.facts.leaf(rule);
             if let Atom::Contains(value, n) = self.atom(rule) {
@@ -821,13 +917,9 @@ impl Engine {
                 continue;
             }
             let (value, conditions) = self.child_of(rule, class)?;
-            if value != TRUE {
-                let child = self.child_fact(value);
-                let either: Vec<ExprId> = conditions.iter().copied().chain([child]).collect();
-                let either = self.facts.or(either);
-                with.push((rule, self.facts.and([leaf, either])));
-            }
+            self.ask_child(rule, value, conditions, &mut with, &mut open);
         }
+        self.ask_unless(roots, watch, open, &mut with);
         if shape.unique && self.used_values.get(used).iter().any(|v| !matches!(v, Scalar::Composite(_))) {
             let repeated = self.used(used);
             let repeated = self.child_fact(repeated);
@@ -869,6 +961,16 @@ impl Engine {
             roots = self.replaced(&roots, &with);
             if roots[0] == FALSE {
                 return Ok(None);
+            }
+            let watched = self.frames.lists.get(core.watch).len();
+            let asked = &roots[..roots.len() - watched];
+            let needed = self.atoms_of(asked).into_iter().any(|atom| match self.atom(atom) {
+                Atom::OpenProperties(part) | Atom::OpenItems(part) => !self.open_parts.get(part).conditional.is_empty(),
+                _ => false,
+            });
+            if !needed {
+                roots.truncate(roots.len() - watched);
+                core.watch = self.frames.lists.intern(Vec::new());
             }
             core.roots = self.frames.lists.intern(roots);
             if !core.object {
@@ -916,7 +1018,8 @@ impl Engine {
         if !truth(roots[0]) {
             return None;
         }
-        let reports: Vec<bool> = roots[1..].iter().map(|&root| truth(root)).collect();
+        let asked = roots.len() - self.frames.lists.get(held.watch).len();
+        let reports: Vec<bool> = roots[1..asked].iter().map(|&root| truth(root)).collect();
         let value = held.hash.map(Scalar::Composite);
         Some(self.frames.verdicts.intern(Verdict { reports, value }))
     }

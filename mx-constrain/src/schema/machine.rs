@@ -75,6 +75,10 @@ impl Machine for Reader {
         }
     }
 
+    fn mask_state(&mut self, state: State) -> Result<State, ConstrainError> {
+        Reader::mask_state(self, state)
+    }
+
     fn explain(&mut self, state: State, byte: u8) -> Refusal {
         self.refusal(state, byte)
     }

@@ -3,6 +3,7 @@
 mod decimal;
 mod documents;
 mod engine;
+mod exclusive;
 mod expr;
 mod formats;
 mod frames;

@@ -111,6 +111,19 @@ impl Reader {
         Ok(id)
     }
 
+    /// A state with the same mask, but for tokens that hold the end of one open name and the whole of another one.
+    ///
+    /// Every text of an open name is a state of its own, since names must not be repeated; masks need not be.
+    pub(super) fn mask_state(&mut self, state: State) -> Result<State, ConstrainError> {
+        match *self.spots.get(state) {
+            Spot::Key { core, part } => match self.engine.had_name(core, part)? {
+                true => Ok(state),
+                false => self.state(Spot::Key { core, part: part.anonymous() }),
+            },
+            _ => Ok(state),
+        }
+    }
+
     /// Memory, roughly.
     pub(super) fn table_bytes(&self) -> usize {
         let engine = &self.engine;

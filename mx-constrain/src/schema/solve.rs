@@ -16,11 +16,17 @@ pub(super) enum Past {
     Object {
         /// The facts asked for (see [`Engine::object_shape`]).
         roots: u32,
+        /// The same with what the child that is read now decides: a list.
+        now: u32,
+        watch: u32,
         /// Sorted.
         used: Arc<[KeyId]>,
     },
     Array {
         roots: u32,
+        /// The same with what the child that is read now decides: a list.
+        now: u32,
+        watch: u32,
         len: u32,
         used: UsedId,
     },
@@ -31,6 +37,8 @@ pub(super) enum Past {
 pub(super) struct Cube {
     facts: Vec<(AtomId, bool)>,
     held: FastMap<AtomId, bool>,
+    /// Demands that were added on the way.
+    asked: Vec<ExprId>,
 }
 
 impl Cube {
@@ -64,16 +72,20 @@ enum Judgement {
     Only(ExprId),
 }
 
+/// Decisions that may be open at once: each takes stack.
+const MAX_DECISIONS: usize = 300;
+
 /// Called with each cube that is possible; answers whether the search may stop.
 type Found<'f> = dyn FnMut(&mut Engine, &Cube) -> bool + 'f;
 
 impl Engine {
     /// Whether some array or object has these facts.
     pub(super) fn composite_exists(&mut self, facts: ExprId, kind: Type) -> Result<bool, ConstrainError> {
-        let roots = self.frames.lists.intern(vec![facts]);
+        let facts = self.exclusive(facts)?;
+        let (roots, watch) = self.watched(vec![facts]);
         let past = match kind {
-            Type::Object => Past::Object { roots, used: Arc::from([]) },
-            _ => Past::Array { roots, len: 0, used: self.used_values.intern(Vec::new()) },
+            Type::Object => Past::Object { roots, now: roots, watch, used: Arc::from([]) },
+            _ => Past::Array { roots, now: roots, watch, len: 0, used: self.used_values.intern(Vec::new()) },
         };
         self.can_hold(facts, &past)
     }
@@ -166,7 +178,7 @@ impl Engine {
         depth: usize,
     ) -> Result<bool, ConstrainError> {
         self.spend(1)?;
-        crate::Limits::check("max_alternatives", depth, self.limits.max_alternatives.min(1_000))?;
+        crate::Limits::check("max_alternatives", depth, self.limits.max_alternatives.min(MAX_DECISIONS))?;
         let mark = cube.facts.len();
         while let Some(expr) = pending.pop() {
             let consistent = match self.facts.get(expr) {
@@ -244,7 +256,14 @@ impl Engine {
         }
         match self.judge(cube, past)? {
             Judgement::Impossible => return Ok(false),
-            Judgement::Only(more) => return self.branch(vec![more], clauses, cube, past, prune, found, depth + 1),
+            // What was asked before is among the clauses still.
+            Judgement::Only(more) if cube.asked.contains(&more) => {}
+            Judgement::Only(more) => {
+                cube.asked.push(more);
+                let stop = self.branch(vec![more], clauses, cube, past, prune, found, depth + 1);
+                cube.asked.pop();
+                return stop;
+            }
             Judgement::Possible => {}
         }
         // What the child decides comes first, so that demands on it are found once and not for every way to meet the rest.
@@ -321,12 +340,12 @@ impl Engine {
             }
         }
         match past {
-            Past::Object { roots, used } => self.judge_object(cube, *roots, used),
-            Past::Array { roots, len, .. } => self.judge_array(cube, *roots, *len),
+            Past::Object { roots, used, .. } => self.judge_object(cube, past, *roots, used),
+            Past::Array { roots, len, .. } => self.judge_array(cube, past, *roots, *len),
         }
     }
 
-    fn judge_object(&mut self, cube: &Cube, roots: u32, used: &[KeyId]) -> Result<Judgement, ConstrainError> {
+    fn judge_object(&mut self, cube: &Cube, past: &Past, roots: u32, used: &[KeyId]) -> Result<Judgement, ConstrainError> {
         let (mut all, mut broken) = (Vec::new(), Vec::new());
         let (mut required, mut forbidden) = (Vec::new(), Vec::new());
         let (mut least, mut most) = (0usize, usize::MAX);
@@ -351,7 +370,7 @@ impl Engine {
             if !self.in_order(roots, key, used) {
                 return Ok(Judgement::Impossible);
             }
-            match self.future_child(&all, class, cube)? {
+            match self.future_child(&all, class, cube, past)? {
                 Future::Value(value) if self.possible_any(value)? => plan.push((class, value)),
                 Future::Only(more) => return Ok(Judgement::Only(more)),
                 _ => return Ok(Judgement::Impossible),
@@ -373,7 +392,7 @@ impl Engine {
         options.extend(self.open_classes(&shape)?.iter().copied());
         let mut spare = least.saturating_sub(used.len() + required.len());
         if !broken.is_empty() {
-            let Some(extra) = self.break_rules(&broken, &all, &mut plan, &options, room, cube)? else {
+            let Some(extra) = self.break_rules(&broken, &all, &mut plan, &options, room, cube, past)? else {
                 return Ok(Judgement::Impossible);
             };
             spare = spare.saturating_sub(extra);
@@ -382,7 +401,7 @@ impl Engine {
             if spare == 0 {
                 break;
             }
-            match self.future_child(&all, class, cube)? {
+            match self.future_child(&all, class, cube, past)? {
                 Future::Value(value) if self.possible_any(value)? => match i < named {
                     true => spare -= 1,
                     false => spare = 0,
@@ -395,6 +414,7 @@ impl Engine {
     }
 
     /// Finds properties that break each rule of `broken`: among those planned, or new ones. The number of new ones.
+    #[allow(clippy::too_many_arguments)]
     fn break_rules(
         &mut self,
         broken: &[AtomId],
@@ -403,16 +423,24 @@ impl Engine {
         options: &[ClassId],
         room: usize,
         cube: &Cube,
+        past: &Past,
     ) -> Result<Option<usize>, ConstrainError> {
         let Some((&rule, rest)) = broken.split_first() else { return Ok(Some(0)) };
         self.spend(2)?;
-        for i in 0..plan.len() {
+        // Texts and numbers are cheap to compare: they are tried first.
+        let mut order: Vec<usize> = (0..plan.len()).collect();
+        let mut costs = Vec::with_capacity(plan.len());
+        for &(_, value) in plan.iter() {
+            costs.push(self.may_be_composite(value)?);
+        }
+        order.sort_by_key(|&i| costs[i]);
+        for i in order {
             let (class, value) = plan[i];
-            if let Some(breaking) = self.breaking_child(rule, class, cube)? {
+            if let Some(breaking) = self.breaking_child(rule, class, cube, past)? {
                 let both = self.values.and([value, breaking]);
                 if self.possible_any(both)? {
                     plan[i].1 = both;
-                    if let Some(extra) = self.break_rules(rest, all, plan, options, room, cube)? {
+                    if let Some(extra) = self.break_rules(rest, all, plan, options, room, cube, past)? {
                         return Ok(Some(extra));
                     }
                     plan[i].1 = value;
@@ -426,16 +454,16 @@ impl Engine {
                 if taken && matches!(self.frames.classes.get(class), Class::Key(_)) {
                     continue;
                 }
-                let Some(breaking) = self.breaking_child(rule, class, cube)? else { continue };
+                let Some(breaking) = self.breaking_child(rule, class, cube, past)? else { continue };
                 // A rule about names that is broken needs no value of its own.
                 let others: Vec<AtomId> = all.iter().copied().filter(|&atom| atom != rule).collect();
-                let Future::Value(value) = self.future_child(&others, class, cube)? else { continue };
+                let Future::Value(value) = self.future_child(&others, class, cube, past)? else { continue };
                 let both = self.values.and([value, breaking]);
                 if !self.possible_any(both)? {
                     continue;
                 }
                 plan.push((class, both));
-                if let Some(extra) = self.break_rules(rest, all, plan, options, room - 1, cube)? {
+                if let Some(extra) = self.break_rules(rest, all, plan, options, room - 1, cube, past)? {
                     return Ok(Some(extra + 1));
                 }
                 plan.pop();
@@ -444,23 +472,30 @@ impl Engine {
         Ok(None)
     }
 
+    fn may_be_composite(&mut self, value: ExprId) -> Result<bool, ConstrainError> {
+        Ok(self.unfold(value, Type::Object)? != FALSE || self.unfold(value, Type::Array)? != FALSE)
+    }
+
     /// What a child of a class must be so that a rule about all children is broken; `None` when it cannot be.
-    fn breaking_child(&mut self, rule: AtomId, class: ClassId, cube: &Cube) -> Result<Option<ExprId>, ConstrainError> {
+    fn breaking_child(&mut self, rule: AtomId, class: ClassId, cube: &Cube, past: &Past) -> Result<Option<ExprId>, ConstrainError> {
         match self.atom(rule) {
             Atom::Names(names) => Ok((!self.name_fits(names, class)?).then_some(TRUE)),
             _ => {
                 let (value, conditions) = self.child_of(rule, class)?;
-                let covered = conditions.iter().any(|&condition| {
-                    self.facts.evaluate(condition, &mut |leaf| cube.held.get(&leaf).copied()) != Some(false)
-                });
-                let breaking = self.values.not(value);
-                Ok((breaking != FALSE && !covered).then_some(breaking))
+                let mut breaking = self.values.not(value);
+                for unless in conditions.iter() {
+                    if self.condition_now(unless.condition, cube, past) != Some(false) {
+                        let missed = self.values.not(unless.matching);
+                        breaking = self.values.and([breaking, missed]);
+                    }
+                }
+                Ok((breaking != FALSE).then_some(breaking))
             }
         }
     }
 
     /// What a future child of a class must be so that rules about all children hold.
-    fn future_child(&mut self, all: &[AtomId], class: ClassId, cube: &Cube) -> Result<Future, ConstrainError> {
+    fn future_child(&mut self, all: &[AtomId], class: ClassId, cube: &Cube, past: &Past) -> Result<Future, ConstrainError> {
         let mut values = Vec::with_capacity(all.len());
         let mut open = Vec::new();
         for &rule in all {
@@ -479,23 +514,35 @@ impl Engine {
         }
         let mut value = self.values.and(values);
         for (part, conditions) in open {
-            let states: Vec<Option<bool>> = conditions
-                .iter()
-                .map(|&condition| self.facts.evaluate(condition, &mut |leaf| cube.held.get(&leaf).copied()))
-                .collect();
-            if states.contains(&Some(true)) {
-                continue;
+            let mut ways = vec![part];
+            let mut undecided = Vec::new();
+            for unless in conditions.iter() {
+                match self.condition_now(unless.condition, cube, past) {
+                    Some(true) => ways.push(unless.matching),
+                    Some(false) => {}
+                    None => undecided.push(self.condition_left(unless.condition, past)),
+                }
             }
-            let both = self.values.and([value, part]);
+            let way = self.values.or(ways);
+            let both = self.values.and([value, way]);
             if self.possible_any(both)? {
                 value = both;
                 continue;
             }
-            let undecided = conditions.iter().zip(&states).filter(|(_, state)| state.is_none()).map(|(&c, _)| c);
-            let more = self.facts.or(undecided.collect::<Vec<_>>());
+            let more = self.facts.or(undecided);
             return Ok(if more == FALSE { Future::Never } else { Future::Only(more) });
         }
         Ok(Future::Value(value))
+    }
+
+    /// What is left of a condition after what was read.
+    fn condition_left(&self, condition: ExprId, past: &Past) -> ExprId {
+        let (Past::Object { now, watch, .. } | Past::Array { now, watch, .. }) = past;
+        self.watched_now(*now, *watch, condition)
+    }
+
+    fn condition_now(&self, condition: ExprId, cube: &Cube, past: &Past) -> Option<bool> {
+        self.current(self.condition_left(condition, past), cube, past)
     }
 
     /// Whether a property may still come, by the order of properties.
@@ -508,7 +555,7 @@ impl Engine {
         used.iter().map(rank).max().is_none_or(|last| last < rank(&key) || last == u32::MAX && rank(&key) == u32::MAX)
     }
 
-    fn judge_array(&mut self, cube: &Cube, roots: u32, len: u32) -> Result<Judgement, ConstrainError> {
+    fn judge_array(&mut self, cube: &Cube, past: &Past, roots: u32, len: u32) -> Result<Judgement, ConstrainError> {
         let mut goal = ArrayGoal { least: 0, most: u32::MAX, ..Default::default() };
         for (atom, sign) in cube.iter() {
             match (self.atom(atom), sign) {
@@ -529,7 +576,7 @@ impl Engine {
         let shape = self.array_shape(roots);
         let mut seen = FastMap::default();
         let mut only = None;
-        let possible = self.fill_array(&goal, shape.last_index, len, cube, &mut seen, &mut only)?;
+        let possible = self.fill_array(&goal, shape.last_index, len, cube, past, &mut seen, &mut only)?;
         Ok(match (possible, only) {
             (true, _) => Judgement::Possible,
             (false, Some(more)) => Judgement::Only(more),
@@ -538,12 +585,14 @@ impl Engine {
     }
 
     /// Whether items from `len` on can meet a goal. `last` is the index from which all items are alike.
+    #[allow(clippy::too_many_arguments)]
     fn fill_array(
         &mut self,
         goal: &ArrayGoal,
         last: u32,
         len: u32,
         cube: &Cube,
+        past: &Past,
         seen: &mut FastMap<(ArrayGoal, u32), ()>,
         only: &mut Option<ExprId>,
     ) -> Result<bool, ConstrainError> {
@@ -567,7 +616,7 @@ impl Engine {
             return Ok(false);
         }
         let class = self.frames.classes.intern(Class::Item(place));
-        let base = match self.future_child(&goal.all, class, cube)? {
+        let base = match self.future_child(&goal.all, class, cube, past)? {
             Future::Value(value) => value,
             Future::Only(more) => {
                 *only = Some(more);
@@ -616,7 +665,7 @@ impl Engine {
             let mut kept = Vec::new();
             for (i, &rule) in goal.broken.iter().enumerate() {
                 if choice >> (goal.needs.len() + i) & 1 == 1 {
-                    match self.breaking_child(rule, class, cube)? {
+                    match self.breaking_child(rule, class, cube, past)? {
                         Some(breaking) => parts.push(breaking),
                         None => fits = false,
                     }
@@ -625,7 +674,8 @@ impl Engine {
                 }
             }
             next.broken = kept;
-            if !fits {
+            // Behind the last place that differs, to put everything off gets nowhere.
+            if !fits || (place == last && !settled && !goal.repeat && next == *goal) {
                 continue;
             }
             let mut value = self.values.and(parts);
@@ -656,14 +706,14 @@ impl Engine {
             if goal.unique && !self.enough_values(value, goal, len)? {
                 continue;
             }
-            if goal.repeat && self.fill_array(&ArrayGoal { repeat: false, ..next.clone() }, last, len + 2, cube, seen, only)? {
+            if goal.repeat && self.fill_array(&ArrayGoal { repeat: false, ..next.clone() }, last, len + 2, cube, past, seen, only)? {
                 return Ok(true);
             }
             if settled && place == last && next.caps == goal.caps {
                 // The same item again and again.
                 return Ok(true);
             }
-            if self.fill_array(&next, last, len + often, cube, seen, only)? {
+            if self.fill_array(&next, last, len + often, cube, past, seen, only)? {
                 return Ok(true);
             }
         }

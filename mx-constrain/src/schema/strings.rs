@@ -8,7 +8,7 @@ use super::engine::{Atom, AtomId, Engine};
 use super::expr::{Expr, ExprId, FALSE};
 use super::node::{KeyId, PatternId};
 use super::product::{NOWHERE, ProductId, Products, Spot};
-use super::trie::{OFF, Trie};
+use super::trie::{OFF, Trie, TrieNode};
 use crate::hash::FastMap;
 use crate::ConstrainError;
 
@@ -68,6 +68,8 @@ pub(super) struct StringSpecs {
 
 /// A text without any byte.
 pub(super) const NO_TEXT: u32 = 0;
+/// A text that is not told from others: see [`Reader::mask_state`](super::reader::Reader::mask_state).
+pub(super) const ANY_TEXT: u32 = u32::MAX;
 
 impl StringSpecs {
     pub(super) fn new() -> Self {
@@ -84,6 +86,9 @@ impl StringSpecs {
 
     /// The text with one more byte.
     pub(super) fn longer(&mut self, text: u32, byte: u8) -> u32 {
+        if text == ANY_TEXT {
+            return ANY_TEXT;
+        }
         if let Some(&id) = self.text_ids.get(&(text, byte)) {
             return id;
         }
@@ -172,7 +177,7 @@ impl Engine {
             allowed.push(self.writable(text) && self.string_fact(facts[0], &StringFact::Text(text))?);
         }
         let keys: Vec<KeyId> = named.iter().map(|text| self.graph.keys.intern(text)).collect();
-        let trie = Trie::new(&named, &keys, |i| allowed[i]);
+        let trie = Trie::new(named, keys, |i| allowed[i]);
         let open = self.open_strings(&facts)?;
         let id = self.strings.all.len() as SpecId;
         self.strings.all.push(Arc::new(StringSpec { facts: facts.clone(), track, trie, open }));
@@ -380,9 +385,9 @@ impl Engine {
         &mut self,
         low: u32,
         high: u32,
-        trie: Option<(&Trie, u32)>,
+        trie: Option<(&Trie, TrieNode)>,
         product: Option<(ProductId, Spot)>,
-        alive: &mut dyn FnMut(&mut Self, u32, Spot) -> Result<bool, ConstrainError>,
+        alive: &mut dyn FnMut(&mut Self, TrieNode, Spot) -> Result<bool, ConstrainError>,
     ) -> Result<bool, ConstrainError> {
         let (Some(low), Some(high)) = (char_from(low), char_until(high)) else { return Ok(false) };
         if low > high {

@@ -1,19 +1,19 @@
 //! Characters of strings and property names: escapes, names spelled out, and everything else.
 
 use super::engine::{Engine, Scalar};
-use super::frames::{ClassId, CoreId, ObjectShape, Verdict};
+use super::frames::{ANY_KEY, ClassId, CoreId, ObjectShape, Verdict};
 use super::node::KeyId;
 use super::options::Lexical;
 use super::product::{NOWHERE, ProductId, Spot};
-use super::strings::{NO_TEXT, StringFact, StringSpec};
-use super::trie::{OFF, Trie};
+use super::strings::{ANY_TEXT, NO_TEXT, StringFact, StringSpec};
+use super::trie::{OFF, Trie, TrieNode};
 use crate::{ByteSet, ConstrainError};
 
 /// Where a string stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Part {
     /// In the tree of strings that are spelled out.
-    pub(super) node: u32,
+    pub(super) node: TrieNode,
     /// In the product of patterns.
     pub(super) spot: Spot,
     /// Characters so far, up to where they matter.
@@ -25,6 +25,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// The same place in a text that is not told from others.
+    pub(super) fn anonymous(self) -> Self {
+        Self { text: ANY_TEXT, ..self }
+    }
+
     /// Whether the string stands outside an escape.
     pub(super) fn is_plain(&self) -> bool {
         self.escape == Escape::None
@@ -95,6 +100,22 @@ impl Engine {
         let spot = self.product_start(shape.product);
         let part = Part { node: shape.trie.root(), spot, len: 0, text: NO_TEXT, escape: Escape::None };
         self.settle(&In::Name(core, &shape), part)
+    }
+
+    /// Whether an open name that the object had begins with the text so far.
+    pub(super) fn had_name(&mut self, core: CoreId, part: Part) -> Result<bool, ConstrainError> {
+        let held = self.frames.cores.get(core);
+        let (roots, used) = (held.roots, held.used);
+        let shape = self.object_shape(roots)?;
+        let text = match (part.node, part.text) {
+            (_, ANY_TEXT) => return Ok(false),
+            (OFF, text) => self.strings.text(text),
+            (node, _) => shape.trie.prefix(node).to_vec(),
+        };
+        Ok(self.frames.lists.get(used).iter().any(|&key| {
+            let name = self.graph.keys.get(key);
+            name.as_bytes().starts_with(&text) && shape.trie.strings().binary_search_by(|s| s.as_ref().cmp(name)).is_err()
+        }))
     }
 
     /// What a byte does inside a string value.
@@ -194,13 +215,14 @@ impl Engine {
             In::Value(_, spec) if spec.track => self.strings.longer(part.text, byte),
             In::Name(..) if node == OFF && spot != NOWHERE => {
                 let mut text = part.text;
-                if part.node != OFF {
+                if part.node != OFF && text != ANY_TEXT {
                     for &byte in trie.prefix(part.node) {
                         text = self.strings.longer(text, byte);
                     }
                 }
                 self.strings.longer(text, byte)
             }
+            In::Name(..) if part.text == ANY_TEXT => ANY_TEXT,
             _ => NO_TEXT,
         };
         Ok(Part { node, spot, len, text, escape: Escape::None })
@@ -222,7 +244,7 @@ impl Engine {
         Ok((part.node != OFF || part.spot != NOWHERE).then_some(part))
     }
 
-    fn named_can_end(&mut self, of: &In<'_>, node: u32) -> Result<bool, ConstrainError> {
+    fn named_can_end(&mut self, of: &In<'_>, node: TrieNode) -> Result<bool, ConstrainError> {
         match of {
             In::Value(_, spec) => Ok(spec.trie.alive(node)),
             In::Name(core, shape) => {
@@ -337,12 +359,17 @@ impl Engine {
                 if part.spot == NOWHERE || !self.between_characters(shape.product, part.spot) {
                     return Ok(StringStep::Dead);
                 }
+                let class = self.open_class(shape, part.spot, part.len)?;
+                if part.text == ANY_TEXT {
+                    let place = self.property_place(core, class, ANY_KEY)?;
+                    return Ok(place.map_or(StringStep::Dead, StringStep::Close));
+                }
                 let bytes = match part.node {
                     OFF => self.strings.text(part.text),
                     node => shape.trie.prefix(node).to_vec(),
                 };
                 let Ok(text) = String::from_utf8(bytes) else { return Ok(StringStep::Dead) };
-                (self.open_class(shape, part.spot, part.len)?, self.graph.keys.intern(&text))
+                (class, self.graph.keys.intern(&text))
             }
         };
         Ok(self.property_place(core, class, key)?.map_or(StringStep::Dead, StringStep::Close))
@@ -432,11 +459,11 @@ impl Engine {
         let (trie_bytes, product, needed) = match state {
             StringAt::Value(id) => {
                 let spec = &self.strings.all[id as usize];
-                (spec.trie.children(part.node).iter().map(|&(b, _)| b).collect::<ByteSet>(), spec.open.as_ref().map(|o| o.product), spec.open.as_ref().is_some_and(|o| matches!(o.life, super::strings::Life::Pattern(_))))
+                (spec.trie.bytes(part.node), spec.open.as_ref().map(|o| o.product), spec.open.as_ref().is_some_and(|o| matches!(o.life, super::strings::Life::Pattern(_))))
             }
             StringAt::Name(core) => {
                 let shape = self.object_shape(self.frames.cores.get(core).roots)?;
-                (shape.trie.children(part.node).iter().map(|&(b, _)| b).collect::<ByteSet>(), Some(shape.product), false)
+                (shape.trie.bytes(part.node), Some(shape.product), false)
             }
         };
         let mut bytes = trie_bytes.union(&ByteSet::of(b'"')).union(&ByteSet::of(b'\\'));

@@ -1,107 +1,114 @@
-//! Strings that are named one by one, as a tree of bytes.
+//! Strings that are named one by one, as a tree of bytes that is never built: a node is a range of a sorted list.
 
 use super::node::KeyId;
 
+/// A node: the first string below it, and the number of bytes that lead to it.
+pub(super) type TrieNode = u64;
+
 /// The node of texts that no string of the tree begins with.
-pub(super) const OFF: u32 = u32::MAX;
+pub(super) const OFF: TrieNode = TrieNode::MAX;
 
 /// A tree of strings.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trie {
-    nodes: Vec<TrieNode>,
     strings: Vec<Box<str>>,
     keys: Vec<KeyId>,
+    /// Number of allowed strings before each one, and in all.
+    allowed: Vec<u32>,
 }
 
-#[derive(Debug, Clone)]
-struct TrieNode {
-    children: Vec<(u8, u32)>,
-    /// The strings below: a range of the sorted list.
-    low: u32,
-    high: u32,
-    depth: u32,
-    /// Whether any allowed string lies at or below.
-    any: bool,
+fn node(low: usize, depth: usize) -> TrieNode {
+    (low as u64) << 32 | depth as u64
+}
+
+fn low(node: TrieNode) -> usize {
+    (node >> 32) as usize
+}
+
+fn depth(node: TrieNode) -> usize {
+    (node & 0xffff_ffff) as usize
 }
 
 impl Trie {
     /// A tree of sorted strings without repetition.
-    pub(super) fn new(strings: &[Box<str>], keys: &[KeyId], allowed: impl Fn(usize) -> bool) -> Self {
-        let mut trie = Self { nodes: Vec::new(), strings: strings.to_vec(), keys: keys.to_vec() };
-        if !strings.is_empty() {
-            trie.nodes.push(TrieNode { children: Vec::new(), low: 0, high: strings.len() as u32, depth: 0, any: false });
-            let mut at = 0;
-            while at < trie.nodes.len() {
-                trie.split(at);
-                at += 1;
-            }
-            for node in &mut trie.nodes {
-                node.any = (node.low..node.high).any(|i| allowed(i as usize));
-            }
+    pub(super) fn new(strings: Vec<Box<str>>, keys: Vec<KeyId>, is_allowed: impl Fn(usize) -> bool) -> Self {
+        let mut allowed = Vec::with_capacity(strings.len() + 1);
+        let mut count = 0;
+        allowed.push(0);
+        for i in 0..strings.len() {
+            count += u32::from(is_allowed(i));
+            allowed.push(count);
         }
-        trie
-    }
-
-    /// Gives a node its children.
-    fn split(&mut self, at: usize) {
-        let TrieNode { low, high, depth, .. } = self.nodes[at];
-        let mut from = low + u32::from(self.strings[low as usize].len() == depth as usize);
-        while from < high {
-            let byte = self.strings[from as usize].as_bytes()[depth as usize];
-            let count = self.strings[from as usize..high as usize]
-                .iter()
-                .take_while(|s| s.as_bytes().get(depth as usize) == Some(&byte))
-                .count() as u32;
-            let child = self.nodes.len() as u32;
-            self.nodes.push(TrieNode { children: Vec::new(), low: from, high: from + count, depth: depth + 1, any: false });
-            self.nodes[at].children.push((byte, child));
-            from += count;
-        }
+        Self { strings, keys, allowed }
     }
 
     /// The node of the empty text.
-    pub(super) fn root(&self) -> u32 {
-        if self.nodes.is_empty() { OFF } else { 0 }
-    }
-
-    /// The node one byte further.
-    pub(super) fn child(&self, node: u32, byte: u8) -> u32 {
-        let Some(node) = self.nodes.get(node as usize) else { return OFF };
-        node.children.iter().find(|(b, _)| *b == byte).map_or(OFF, |&(_, child)| child)
-    }
-
-    /// The bytes that lead on.
-    pub(super) fn children(&self, node: u32) -> &[(u8, u32)] {
-        self.nodes.get(node as usize).map_or(&[], |node| &node.children)
+    pub(super) fn root(&self) -> TrieNode {
+        if self.strings.is_empty() { OFF } else { 0 }
     }
 
     /// The strings that begin with the text of a node: a range of the sorted list.
-    pub(super) fn range(&self, node: u32) -> std::ops::Range<usize> {
-        self.nodes.get(node as usize).map_or(0..0, |node| node.low as usize..node.high as usize)
+    pub(super) fn range(&self, at: TrieNode) -> std::ops::Range<usize> {
+        if at == OFF {
+            return 0..0;
+        }
+        let (low, depth) = (low(at), depth(at));
+        let prefix = &self.strings[low].as_bytes()[..depth];
+        let more = self.strings[low..].partition_point(|s| s.as_bytes().get(..depth) == Some(prefix));
+        low..low + more
+    }
+
+    /// The node one byte further.
+    pub(super) fn child(&self, at: TrieNode, byte: u8) -> TrieNode {
+        let range = self.range(at);
+        if range.is_empty() {
+            return OFF;
+        }
+        let depth = depth(at);
+        let below = &self.strings[range.clone()];
+        let first = range.start + below.partition_point(|s| s.as_bytes().get(depth).is_none_or(|&b| b < byte));
+        match self.strings.get(first).filter(|_| first < range.end) {
+            Some(s) if s.as_bytes().get(depth) == Some(&byte) => node(first, depth + 1),
+            _ => OFF,
+        }
+    }
+
+    /// The bytes that lead on.
+    pub(super) fn bytes(&self, at: TrieNode) -> crate::ByteSet {
+        let mut bytes = crate::ByteSet::EMPTY;
+        let range = self.range(at);
+        let mut from = range.start;
+        while from < range.end {
+            let next = self.strings[from].as_bytes().get(depth(at)).copied();
+            if let Some(byte) = next {
+                bytes.insert(byte);
+            }
+            from += self.strings[from..range.end].partition_point(|s| s.as_bytes().get(depth(at)).copied() <= next);
+        }
+        bytes
     }
 
     /// The string that ends at a node.
-    pub(super) fn end(&self, node: u32) -> Option<usize> {
-        let node = self.nodes.get(node as usize)?;
-        let low = node.low as usize;
-        (self.strings[low].len() == node.depth as usize).then_some(low)
+    pub(super) fn end(&self, at: TrieNode) -> Option<usize> {
+        (at != OFF && self.strings[low(at)].len() == depth(at)).then(|| low(at))
     }
 
     /// Whether any allowed string lies at or below a node.
-    pub(super) fn alive(&self, node: u32) -> bool {
-        self.nodes.get(node as usize).is_some_and(|node| node.any)
+    pub(super) fn alive(&self, at: TrieNode) -> bool {
+        let range = self.range(at);
+        self.allowed[range.end] > self.allowed[range.start]
     }
 
     /// Whether any string is allowed.
     pub(super) fn any(&self) -> bool {
-        self.alive(0)
+        self.allowed.last() > Some(&0)
     }
 
     /// The bytes that lead to a node.
-    pub(super) fn prefix(&self, node: u32) -> &[u8] {
-        match self.nodes.get(node as usize) {
-            Some(node) => &self.strings[node.low as usize].as_bytes()[..node.depth as usize],
-            None => &[],
+    pub(super) fn prefix(&self, at: TrieNode) -> &[u8] {
+        match at {
+            OFF => &[],
+            _ => &self.strings[low(at)].as_bytes()[..depth(at)],
         }
     }
 
@@ -118,5 +125,23 @@ impl Trie {
     /// All strings as keys.
     pub(super) fn keys(&self) -> &[KeyId] {
         &self.keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_without_nodes() {
+        let strings: Vec<Box<str>> = ["a", "ab", "abc", "b", "ü"].map(Into::into).to_vec();
+        let trie = Trie::new(strings, vec![0; 5], |i| i == 2);
+        let a = trie.child(trie.root(), b'a');
+        let ab = trie.child(a, b'b');
+        assert_eq!((trie.end(a), trie.end(ab), trie.range(ab)), (Some(0), Some(1), 1..3));
+        assert_eq!(trie.child(ab, b'd'), OFF);
+        assert!(trie.alive(ab) && !trie.alive(trie.child(trie.root(), b'b')));
+        assert_eq!(trie.bytes(trie.root()), [b'a', b'b', 0xc3].into_iter().collect());
+        assert_eq!(trie.bytes(a), [b'b'].into_iter().collect());
     }
 }

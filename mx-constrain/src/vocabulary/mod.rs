@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::{ByteSet, ConstrainError};
 
-pub(crate) use slices::{ClassSlice, MAX_CHARS, Slices, plain_chars};
+pub(crate) use slices::{Bits, MAX_CHARS, Slices, plain_chars};
 pub use spelling::{byte_level_bytes, sentencepiece_bytes};
 pub(crate) use trie::{Entry, NodeId, ROOT, Trie};
 
@@ -153,7 +153,7 @@ impl Vocabulary {
     #[must_use]
     pub fn memory(&self) -> usize {
         let own = self.0.bytes.len() + 4 * self.0.offsets.len();
-        own + self.0.trie.bytes() + self.0.slices.rest().bytes() + 8 * self.len()
+        own + self.0.trie.bytes() + self.0.slices.bytes()
     }
 
     pub(crate) fn trie(&self) -> &Trie {

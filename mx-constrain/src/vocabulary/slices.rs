@@ -3,15 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::trie::{Entry, NodeId, ROOT, Trie};
-use crate::ByteSet;
 use crate::hash::FastMap;
 use crate::lexical::utf8::{self, Utf8State};
 use crate::machine::Plain;
+use crate::{ByteSet, ConstrainError};
 
 /// Characters up to which tokens of a class are told apart by length.
-pub(crate) const MAX_CHARS: usize = Plain::CHARS_TOLD_APART as usize;
-/// Classes that are kept; the vocabulary forgets all when one more is wanted.
-const MAX_CLASSES: usize = 64;
+pub(crate) const MAX_CHARS: u32 = Plain::CHARS_TOLD_APART;
+/// Bytes of bits of classes that are kept; all are forgotten when more is wanted, and made anew in microseconds.
+const MAX_CLASS_BYTES: usize = 4 << 20;
+/// Index of the group of tokens with a character beyond ASCII; the others are grouped by byte.
+const WIDE: usize = 128;
 
 /// Number of characters of a plain token, an unfinished last one included; `None` when the token is not plain.
 ///
@@ -31,158 +33,73 @@ pub(crate) fn plain_chars(bytes: &[u8]) -> Option<u32> {
     Some(chars)
 }
 
-/// The plain tokens of a vocabulary made of some characters, and the ways out of them.
-#[derive(Debug)]
-pub(crate) struct ClassSlice {
-    /// Tokens by number of characters (more than [`MAX_CHARS`] count as one more), shortest first.
-    tokens: Vec<u32>,
-    /// Where in `tokens` those of more than `n` characters begin, for each `n`.
-    longer: [u32; MAX_CHARS + 2],
-    /// One bit a token of at most `n` characters, made when asked for; the last is for any length.
-    bits: Mutex<Vec<Option<Arc<[u32]>>>>,
-    /// Nodes whose parent (the root included) is of the class but whose own byte is not, by that byte.
-    exits: Vec<NodeId>,
-    exits_from: Box<[u32; 257]>,
-    /// Those of the exits that have more than [`MAX_CHARS`] characters before them.
-    long_exits: Vec<NodeId>,
-    /// Characters of the longest token.
-    longest: u32,
-    words: usize,
+/// One bit a token, and how many are set.
+#[derive(Debug, Clone)]
+pub(crate) struct Bits {
+    pub(crate) words: Arc<[u32]>,
+    pub(crate) count: usize,
 }
 
-impl ClassSlice {
-    /// The slice of the plain ASCII characters in `ascii` and, with `wide`, all characters beyond.
-    pub(crate) fn new(trie: &Trie, words: usize, ascii: &ByteSet, wide: bool) -> Self {
-        let mut by_chars: Vec<Vec<u32>> = vec![Vec::new(); MAX_CHARS + 2];
-        let mut leaving: Vec<NodeId> = Vec::new();
-        let mut long_exits = Vec::new();
-        let mut longest = 0;
-        // Per depth: place in the character and number of characters so far.
-        let mut path: Vec<(Utf8State, u32)> = vec![(utf8::START, 0)];
-        let mut node = ROOT + 1;
-        let end = trie.end(ROOT);
-        while node < end {
-            let byte = trie.byte(node);
-            path.truncate(trie.depth(node));
-            let (state, chars) = path.last().copied().unwrap_or((utf8::START, 0));
-            let in_class = if byte < 0x80 { state == utf8::START && ascii.contains(byte) } else { wide };
-            let next = if in_class { utf8::step(state, byte) } else { None };
-            let Some(next) = next else {
-                leaving.push(node);
-                if chars as usize > MAX_CHARS {
-                    long_exits.push(node);
-                }
-                node = trie.end(node);
-                continue;
-            };
-            let chars = chars + u32::from(state == utf8::START);
-            longest = longest.max(chars);
-            by_chars[(chars as usize).min(MAX_CHARS + 1)].extend_from_slice(trie.tokens_at(node));
-            path.push((next, chars));
-            node += 1;
-        }
-        let mut tokens = Vec::with_capacity(by_chars.iter().map(Vec::len).sum());
-        let mut longer = [0; MAX_CHARS + 2];
-        for (chars, group) in by_chars.into_iter().enumerate() {
-            tokens.extend(group);
-            longer[chars] = tokens.len() as u32;
-        }
-        let (exits, exits_from) = group_by_byte(trie, &leaving);
-        Self { tokens, longer, bits: Mutex::new(vec![None; MAX_CHARS + 2]), exits, exits_from, long_exits, longest, words }
-    }
+/// Key of a class: its ASCII characters, whether it has the others, and the length up to which tokens count.
+type ClassKey = (ByteSet, bool, u32);
 
-    /// The tokens of at most `chars` characters, one bit each.
-    pub(crate) fn bits(&self, chars: u32) -> Arc<[u32]> {
-        let chars = match chars as usize {
-            short @ 0..=MAX_CHARS => short,
-            _ => MAX_CHARS + 1,
-        };
-        let mut made = self.bits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Some(bits)) = made.get(chars) {
-            return Arc::clone(bits);
-        }
-        let mut bits = vec![0u32; self.words];
-        for &token in &self.tokens[..self.longer[chars] as usize] {
-            bits[token as usize / 32] |= 1 << (token % 32);
-        }
-        let bits: Arc<[u32]> = bits.into();
-        made[chars] = Some(Arc::clone(&bits));
-        bits
-    }
-
-    /// Characters of the longest token.
-    pub(crate) fn longest(&self) -> u32 {
-        self.longest
-    }
-
-    /// Number of tokens of at most `chars` characters.
-    pub(crate) fn count(&self, chars: u32) -> usize {
-        self.longer[(chars as usize).min(MAX_CHARS + 1)] as usize
-    }
-
-    /// The tokens of more than `chars` characters. For more than [`MAX_CHARS`] there are none to tell apart.
-    pub(crate) fn longer_than(&self, chars: u32) -> &[u32] {
-        &self.tokens[self.count(chars)..]
-    }
-
-    /// The nodes that leave the class behind more than [`MAX_CHARS`] characters.
-    pub(crate) fn long_exits(&self) -> &[NodeId] {
-        &self.long_exits
-    }
-
-    /// The nodes that leave the class by `byte`.
-    pub(crate) fn exits(&self, byte: u8) -> &[NodeId] {
-        let byte = usize::from(byte);
-        &self.exits[self.exits_from[byte] as usize..self.exits_from[byte + 1] as usize]
-    }
-}
-
-fn group_by_byte(trie: &Trie, nodes: &[NodeId]) -> (Vec<NodeId>, Box<[u32; 257]>) {
-    let mut from = Box::new([0u32; 257]);
-    for &node in nodes {
-        from[usize::from(trie.byte(node)) + 1] += 1;
-    }
-    for byte in 0..256 {
-        from[byte + 1] += from[byte];
-    }
-    let mut at = from.clone();
-    let mut grouped = vec![0; nodes.len()];
-    for &node in nodes {
-        let slot = &mut at[usize::from(trie.byte(node))];
-        grouped[*slot as usize] = node;
-        *slot += 1;
-    }
-    (grouped, from)
-}
-
-/// The slices of a vocabulary: that of all plain tokens, with the trie of the others, and those asked for.
+/// The slices of a vocabulary.
+///
+/// All plain tokens are one slice; a class of characters is that slice without the tokens that have another character,
+/// a few passes over bits.
 #[derive(Debug)]
 pub(crate) struct Slices {
-    /// All plain tokens.
-    plain: ClassSlice,
+    /// The plain tokens of at most `n` characters, for each `n` up to [`MAX_CHARS`], and of any number.
+    by_chars: Vec<Bits>,
+    /// The plain tokens that hold a byte, by that byte; the last for any byte beyond ASCII. Empty where there is none.
+    holding: Vec<Vec<u32>>,
+    /// Characters of the longest plain token.
+    longest: u32,
     /// The trie of the tokens that are not plain.
     rest: Trie,
-    classes: Mutex<FastMap<(ByteSet, bool), Arc<ClassSlice>>>,
-    words: usize,
+    /// Nodes that are reached by plain characters only up to their own byte, by that byte.
+    nodes: Vec<NodeId>,
+    nodes_from: Box<[u32; 257]>,
+    /// Those of the nodes that have more than [`MAX_CHARS`] characters before them.
+    far_nodes: Vec<NodeId>,
+    classes: Mutex<FastMap<ClassKey, Bits>>,
 }
 
 impl Slices {
     pub(crate) fn new<'a>(
         trie: &Trie,
         words: usize,
-        entries: impl Iterator<Item = Entry<'a>>,
-    ) -> Result<Self, crate::ConstrainError> {
-        Ok(Self {
-            plain: ClassSlice::new(trie, words, &Plain::ASCII, true),
-            rest: Trie::new(entries.filter(|entry| !entry.plain))?,
-            classes: Mutex::default(),
-            words,
-        })
-    }
-
-    /// The plain tokens.
-    pub(crate) fn plain(&self) -> &ClassSlice {
-        &self.plain
+        entries: impl Iterator<Item = Entry<'a>> + Clone,
+    ) -> Result<Self, ConstrainError> {
+        let mut lengths: Vec<Vec<u32>> = vec![Vec::new(); MAX_CHARS as usize + 2];
+        let mut holding: Vec<Vec<u32>> = vec![Vec::new(); WIDE + 1];
+        let mut longest = 0;
+        for Entry { bytes, token, .. } in entries.clone().filter(|entry| entry.plain) {
+            let Some(chars) = plain_chars(bytes) else { continue };
+            longest = longest.max(chars);
+            lengths[chars.min(MAX_CHARS + 1) as usize].push(token);
+            let (word, bit) = (token as usize / 32, 1 << (token % 32));
+            for &byte in bytes {
+                let group = &mut holding[usize::from(byte).min(WIDE)];
+                if group.is_empty() {
+                    group.resize(words, 0);
+                }
+                group[word] |= bit;
+            }
+        }
+        let mut by_chars: Vec<Bits> = Vec::with_capacity(lengths.len());
+        let mut so_far = vec![0u32; words];
+        let mut count = 0;
+        for tokens in lengths {
+            count += tokens.len();
+            for token in tokens {
+                so_far[token as usize / 32] |= 1 << (token % 32);
+            }
+            by_chars.push(Bits { words: so_far.as_slice().into(), count });
+        }
+        let (nodes, nodes_from, far_nodes) = nodes_by_byte(trie);
+        let rest = Trie::new(entries.filter(|entry| !entry.plain))?;
+        Ok(Self { by_chars, holding, longest, rest, nodes, nodes_from, far_nodes, classes: Mutex::default() })
     }
 
     /// The trie of the tokens that are not plain.
@@ -190,20 +107,96 @@ impl Slices {
         &self.rest
     }
 
-    /// The slice of a class, made the first time: one walk over the trie.
-    pub(crate) fn class(&self, trie: &Trie, ascii: &ByteSet, wide: bool) -> Arc<ClassSlice> {
-        let key = (*ascii, wide);
-        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slice) = classes.get(&key) {
-            return Arc::clone(slice);
+    /// Characters of the longest plain token.
+    pub(crate) fn longest(&self) -> u32 {
+        self.longest
+    }
+
+    /// The tokens of at most `chars` characters, all of a class.
+    pub(crate) fn class(&self, ascii: &ByteSet, wide: bool, chars: u32) -> Bits {
+        let chars = chars.min(MAX_CHARS + 1);
+        if wide && *ascii == Plain::ASCII {
+            return self.by_chars[chars as usize].clone();
         }
-        let slice = Arc::new(ClassSlice::new(trie, self.words, ascii, wide));
-        if classes.len() == MAX_CLASSES {
+        let key = (*ascii, wide, chars);
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bits) = classes.get(&key) {
+            return bits.clone();
+        }
+        let mut words = self.by_chars[chars as usize].words.to_vec();
+        let foreign = Plain::ASCII.difference(ascii);
+        let groups = foreign.iter().map(usize::from).chain((!wide).then_some(WIDE));
+        for group in groups {
+            for (word, holding) in words.iter_mut().zip(&self.holding[group]) {
+                *word &= !holding;
+            }
+        }
+        let count = words.iter().map(|word| word.count_ones() as usize).sum();
+        let bits = Bits { words: words.into(), count };
+        if classes.len() * size_of_val(&*bits.words) > MAX_CLASS_BYTES {
             classes.clear();
         }
-        classes.insert(key, Arc::clone(&slice));
-        slice
+        classes.insert(key, bits.clone());
+        bits
     }
+
+    /// The nodes whose own byte is `byte` and that are reached from the root by plain characters before it.
+    pub(crate) fn nodes(&self, byte: u8) -> &[NodeId] {
+        let byte = usize::from(byte);
+        &self.nodes[self.nodes_from[byte] as usize..self.nodes_from[byte + 1] as usize]
+    }
+
+    /// The nodes that are reached by more than [`MAX_CHARS`] plain characters before their own byte.
+    pub(crate) fn far_nodes(&self) -> &[NodeId] {
+        &self.far_nodes
+    }
+
+    /// Memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let bits: usize = self.by_chars.iter().map(|bits| size_of_val(&*bits.words)).sum();
+        let holding: usize = self.holding.iter().map(|group| 4 * group.len()).sum();
+        bits + holding + 4 * self.nodes.len() + self.rest.bytes()
+    }
+}
+
+/// Groups the nodes whose parent is reached by plain characters.
+fn nodes_by_byte(trie: &Trie) -> (Vec<NodeId>, Box<[u32; 257]>, Vec<NodeId>) {
+    let mut reached: Vec<NodeId> = Vec::with_capacity(trie.len());
+    let mut far: Vec<NodeId> = Vec::new();
+    // Per depth: place in the character and number of characters so far.
+    let mut path: Vec<(Utf8State, u32)> = vec![(utf8::START, 0)];
+    let mut from = Box::new([0u32; 257]);
+    let mut node = ROOT + 1;
+    let end = trie.end(ROOT);
+    while node < end {
+        let byte = trie.byte(node);
+        path.truncate(trie.depth(node));
+        let (state, chars) = path.last().copied().unwrap_or((utf8::START, 0));
+        reached.push(node);
+        if chars > MAX_CHARS {
+            far.push(node);
+        }
+        from[usize::from(byte) + 1] += 1;
+        let plain = byte >= 0x80 || Plain::ASCII.contains(byte);
+        match utf8::step(state, byte).filter(|_| plain) {
+            Some(next) => {
+                path.push((next, chars + u32::from(state == utf8::START)));
+                node += 1;
+            }
+            None => node = trie.end(node),
+        }
+    }
+    for byte in 0..256 {
+        from[byte + 1] += from[byte];
+    }
+    let mut at = from.clone();
+    let mut grouped = vec![0; reached.len()];
+    for node in reached {
+        let slot = &mut at[usize::from(trie.byte(node))];
+        grouped[*slot as usize] = node;
+        *slot += 1;
+    }
+    (grouped, from, far)
 }
 
 #[cfg(test)]

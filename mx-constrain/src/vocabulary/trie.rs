@@ -234,6 +234,12 @@ impl Trie {
         None
     }
 
+    /// Some token whose bytes lead to or through `node`.
+    #[inline]
+    pub(crate) fn any_token(&self, node: NodeId) -> Option<u32> {
+        self.tokens_from(node).first().copied()
+    }
+
     /// The node that some bytes lead to.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<NodeId> {
         bytes.iter().try_fold(ROOT, |node, &byte| self.child(node, byte))

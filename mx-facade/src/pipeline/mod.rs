@@ -29,11 +29,24 @@ pub use stop::{StopDetector, StopStep};
 use crate::error::Error;
 use crate::generation::Warning;
 use crate::request::{Decoding, GenerateRequest, Overflow, Settings};
+use crate::steering::Vectors;
 use mx_constrain::Constraint;
 use mx_runtime::hooks::HookPlan;
 use mx_runtime::model::Model;
 use mx_sampling::{GREEDY_BELOW, SamplingOptions};
+use mx_steering::apply::SteeringSpec;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What a request may name: further models, steering vectors.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Resources {
+    /// Loaded models besides the main one, by the names that requests use.
+    pub models: BTreeMap<String, Loaded>,
+    /// Where steering vectors are looked up.
+    pub vectors: Vectors,
+}
 
 /// Everything that a generation needs, worked out before the first step.
 #[derive(Debug)]
@@ -69,16 +82,16 @@ impl Plan {
         request: &GenerateRequest,
         seed: impl FnOnce() -> u64,
     ) -> Result<Self, Error> {
-        Plan::with_models(model, &|_| None, request, seed)
+        Plan::with(model, &Resources::default(), request, seed)
     }
 
-    /// As [`new`](Plan::new), for a request that names further models; `models` gives a loaded one by its name.
+    /// As [`new`](Plan::new), for a request that names further models or steering vectors.
     ///
     /// # Errors
     /// As [`new`](Plan::new), and [`Error::Unsupported`] for a model that is not loaded.
-    pub fn with_models(
+    pub fn with(
         model: impl Into<Loaded>,
-        models: &dyn Fn(&str) -> Option<Loaded>,
+        resources: &Resources,
         request: &GenerateRequest,
         seed: impl FnOnce() -> u64,
     ) -> Result<Self, Error> {
@@ -107,7 +120,7 @@ impl Plan {
         let spec = request.constraints.spec();
         let constraint = spec.map(|spec| model.constraint(&spec)).transpose()?;
         let named = |field: &str, name: &str| {
-            models(name).ok_or_else(|| {
+            resources.models.get(name).cloned().ok_or_else(|| {
                 let reason = "it is not loaded; see Client::load_for";
                 Error::unsupported(format!("{field} {name}"), reason)
             })
@@ -136,6 +149,17 @@ impl Plan {
                 chain.temperature = Some(1.0);
             }
         }
+        let mut hooks = None;
+        if settings.steering != SteeringSpec::default() {
+            let plan = resources
+                .vectors
+                .compile(&settings.steering, &model, &prompt)?;
+            let told = plan.warnings.iter().map(ToString::to_string);
+            warnings.extend(told.map(|told| Warning::new("steering", told)));
+            if !plan.is_empty() {
+                hooks = Some(Arc::new(crate::steering::hooks(&plan, &model)?));
+            }
+        }
         let continued = prompt::is_continued(&model, request);
         Ok(Plan {
             model,
@@ -144,7 +168,7 @@ impl Plan {
             chain,
             member_temperature,
             constraint,
-            hooks: None,
+            hooks,
             continued,
             settings,
             prompt,

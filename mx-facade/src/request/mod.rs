@@ -4,12 +4,14 @@ mod constraints;
 mod controls;
 mod resolve;
 mod shorthand;
+mod steering;
 
 pub use constraints::{Constraints, GrammarSyntax};
 pub use controls::{Beam, Controls, Decoding, DrafterKind, Drafts, Ensemble, Strategy, Voting};
 pub use mx_sampling::Method;
 pub use resolve::{Origin, Setting, Settings};
 pub use shorthand::schema_from_shorthand;
+pub use steering::Steering;
 
 use mx_runtime::template::Message;
 use mx_sampling::SamplingOptions;
@@ -54,6 +56,9 @@ pub struct GenerateRequest {
     /// What the output must look like.
     #[serde(flatten)]
     pub constraints: Constraints,
+    /// What steers the model.
+    #[serde(flatten)]
+    pub steering: Steering,
     /// Seed of the random stream; drawn and reported unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -214,6 +219,13 @@ impl GenerateRequest {
     /// The output is one of these texts.
     pub fn choices(mut self, texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.constraints.choices = texts.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Steers the model by one more vector.
+    pub fn steer(mut self, steer: mx_steering::apply::Steer) -> Self {
+        let spec = self.steering.steering.get_or_insert_default();
+        spec.vectors.push(steer);
         self
     }
 

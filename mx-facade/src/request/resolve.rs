@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::generation::Warning;
 use mx_runtime::config::GenerationDefaults;
 use mx_sampling::SamplingOptions;
+use mx_steering::apply::SteeringSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -47,6 +48,8 @@ pub struct Settings {
     pub sampling: SamplingOptions,
     /// How many outputs, by which search, with which drafts and models.
     pub strategy: Strategy,
+    /// What steers the model.
+    pub steering: SteeringSpec,
     /// Most new tokens.
     pub max_tokens: usize,
     /// Seed of the random stream.
@@ -107,6 +110,8 @@ impl Settings {
             warnings,
         )?;
 
+        let steering = request.steering.resolve(&mut origins, warnings);
+
         let greedy = method == Method::Greedy;
         if let Some(given) = request.sampling.temperature.filter(|t| greedy && *t != 0.0) {
             warnings.push(Warning::new(
@@ -155,6 +160,7 @@ impl Settings {
             method,
             sampling,
             strategy,
+            steering,
             max_tokens,
             seed,
             stop: request.stop.clone(),

@@ -1,6 +1,6 @@
 //! Behaviours that the service watches for.
 
-use super::Axionic;
+use super::{Axionic, listed};
 use crate::call::Call;
 use crate::http::{Ask, segment};
 use reqwest::Method;
@@ -105,14 +105,6 @@ pub struct RecomputeResult {
     pub extra: Map<String, Value>,
 }
 
-/// The published client wants a list, the contract an object: both are read.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum BehaviorList {
-    Bare(Vec<Behavior>),
-    Wrapped { behaviors: Vec<Behavior> },
-}
-
 impl Axionic {
     /// Makes a behaviour: `POST /behaviors/create`.
     pub fn create_behavior(&self, request: &BehaviorRequest) -> Call<CreatedBehavior> {
@@ -121,17 +113,11 @@ impl Axionic {
 
     /// The behaviours: `GET /behaviors`.
     pub fn behaviors(&self) -> Call<Vec<Behavior>> {
-        Call::one(
-            &self.net,
-            Ok(Ask::get(&["behaviors"])),
-            |conn, ask| async move {
-                Ok(match conn.json(&ask).await? {
-                    BehaviorList::Bare(behaviors) | BehaviorList::Wrapped { behaviors } => {
-                        behaviors
-                    }
-                })
-            },
-        )
+        let ask = Ask::get(&["behaviors"]);
+        // The published client wants a list, the contract an object.
+        Call::one(&self.net, Ok(ask), |conn, ask| async move {
+            listed(&conn, &ask, "behaviors").await
+        })
     }
 
     /// Gives a behaviour another name: `PATCH /behaviors/{id}/rename`.

@@ -418,13 +418,14 @@ fn requests() -> Vec<Ask> {
         echo: Some(true),
         best_of: Some(2),
     };
-    let mut surface = Vec::new();
-    surface.push(openai.chat(&ChatRequest::new("", "Hi")).ask);
-    surface.push(openai.chat(&chat).ask);
-    surface.push(openai.chat_stream(&chat).0.ask);
-    surface.push(openai.complete(&CompletionRequest::new("m", "Hi")).ask);
-    surface.push(openai.complete(&completion).ask);
-    surface.push(openai.complete_stream(&completion).0.ask);
+    let surface = [
+        openai.chat(&ChatRequest::new("", "Hi")).ask,
+        openai.chat(&chat).ask,
+        openai.chat_stream(&chat).0.ask,
+        openai.complete(&CompletionRequest::new("m", "Hi")).ask,
+        openai.complete(&completion).ask,
+        openai.complete_stream(&completion).0.ask,
+    ];
     for ask in surface {
         let mut ask = (*ask.unwrap()).clone();
         ask.path.insert(0, "v1".into());

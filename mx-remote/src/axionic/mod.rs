@@ -37,13 +37,14 @@ pub use steering::{
 use crate::call::{Call, StreamCall};
 use crate::credentials::{CredentialStore, Credentials, Keyring, Surroundings};
 use crate::error::{Error, Result};
-use crate::http::{Ask, Net};
+use crate::http::{Ask, Conn, Net};
 use crate::openai::{OpenAi, ServerKind};
 use crate::options::Transport;
 use crate::secret::Secret;
 use crate::stream::Events;
 use job::Job;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Where the native service is when nothing else is said.
@@ -221,6 +222,16 @@ impl Axionic {
             },
         ))
     }
+}
+
+/// A list, bare or as a field of an object: servers write both.
+async fn listed<T: DeserializeOwned>(conn: &Conn, ask: &Ask, field: &str) -> Result<Vec<T>> {
+    let list = match conn.json(ask).await? {
+        Value::Object(mut object) => object.remove(field).unwrap_or_default(),
+        other => other,
+    };
+    serde_json::from_value(list)
+        .map_err(|e| Error::bad_answer(conn.net.base.as_str(), format!("no list of {field}: {e}")))
 }
 
 #[cfg(test)]

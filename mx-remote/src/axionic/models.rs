@@ -1,6 +1,6 @@
 //! The service's models, the graph of the chosen one, and the service's health.
 
-use super::Axionic;
+use super::{Axionic, listed};
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::http::{Ask, Auth, Conn, segment};
@@ -58,13 +58,6 @@ pub struct GraphNode {
 pub struct SetModel {
     /// Whether the name was found in the list. `false` when the list could not be had.
     pub checked: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ModelList {
-    Bare(Vec<HostedModel>),
-    Wrapped { models: Vec<HostedModel> },
 }
 
 #[derive(Deserialize)]
@@ -137,9 +130,7 @@ pub(super) fn choose(name: &str) -> Result<Ask> {
 }
 
 async fn models(conn: &Conn, ask: &Ask) -> Result<Vec<HostedModel>> {
-    Ok(match conn.json(ask).await? {
-        ModelList::Bare(models) | ModelList::Wrapped { models } => models,
-    })
+    listed(conn, ask, "models").await
 }
 
 fn check(name: &str, models: &[HostedModel]) -> Result<()> {

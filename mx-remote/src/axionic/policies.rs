@@ -1,6 +1,6 @@
 //! Policies on the service: run, save, compare, evaluate, tune, publish.
 
-use super::{Axionic, Policy};
+use super::{Axionic, Policy, listed};
 use crate::call::Call;
 use crate::error::Error;
 use crate::http::{Ask, segment};
@@ -232,14 +232,6 @@ struct PresetId {
     preset_id: String,
 }
 
-/// Both forms in which servers list policies.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum PolicyList {
-    Bare(Vec<Policy>),
-    Wrapped { policies: Vec<Policy> },
-}
-
 impl Axionic {
     /// Runs a policy: `POST /policies/run`.
     pub fn run_policy(&self, request: &PolicyRunRequest) -> Call<PolicyRun> {
@@ -271,11 +263,7 @@ impl Axionic {
         Call::one(
             &self.net,
             Ok(Ask::get(&["policies"])),
-            |conn, ask| async move {
-                Ok(match conn.json(&ask).await? {
-                    PolicyList::Bare(policies) | PolicyList::Wrapped { policies } => policies,
-                })
-            },
+            |conn, ask| async move { listed(&conn, &ask, "policies").await },
         )
     }
 

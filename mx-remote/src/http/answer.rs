@@ -170,9 +170,21 @@ pub(crate) fn parse<T: DeserializeOwned>(url: &str, body: &[u8], known: &[Secret
                 reason: "its JSON ends too early".into(),
             };
         }
+        if let Some(failure) = reported(body, known) {
+            let url = url.to_owned();
+            return Error::Api(Box::new(Failure { url, ..failure }));
+        }
         let reason = clean(&error.to_string(), known, MAX_MESSAGE_BYTES);
         Error::bad_answer(url, reason)
     })
+}
+
+/// The failure that some servers and proxies report in the body of a success.
+fn reported(body: &[u8], known: &[Secret]) -> Option<Failure> {
+    let text = std::str::from_utf8(body).ok()?;
+    let value: Value = serde_json::from_str(text).ok()?;
+    value.get("error").filter(|error| !error.is_null())?;
+    Some(failure(text, known))
 }
 
 /// The message of a refusal in any of the forms that servers use: `{"detail": …}`, `{"error": …}`, `{"message": …}`, or

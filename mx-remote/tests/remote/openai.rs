@@ -286,3 +286,120 @@ fn servers_give_their_kind_away() {
         Some(ServerKind::Vllm)
     );
 }
+
+#[test]
+fn a_failure_within_a_success_is_a_failure() {
+    let server = Server::start(vec![json(
+        r#"{"error": {"message": "no such model", "code": 404}}"#,
+    )]);
+    let client = openai(&server, ServerKind::OpenAi, quick());
+    let error = client
+        .chat(&ChatRequest::new("m", "Hi"))
+        .wait()
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::Api(_)) && error.to_string().contains("no such model"),
+        "{error}"
+    );
+}
+
+/// What the servers of each kind write, field by field, nulls and extras included.
+const ANSWERS: &[(ServerKind, &str)] = &[
+    (
+        ServerKind::Vllm,
+        r#"{"id": "chatcmpl-1", "object": "chat.completion", "created": 1754000000, "model": "m", "choices": [{"index": 0,
+            "message": {"role": "assistant", "content": "Hey", "refusal": null, "annotations": null, "audio": null,
+                "function_call": null, "tool_calls": [], "reasoning_content": null},
+            "logprobs": {"content": [{"token": "Hey", "logprob": -0.25, "bytes": [72, 101, 121],
+                "top_logprobs": [{"token": "Hey", "logprob": -0.25, "bytes": [72, 101, 121]}]}]},
+            "finish_reason": "stop", "stop_reason": null, "token_ids": null}],
+            "service_tier": null, "system_fingerprint": null, "usage": {"prompt_tokens": 9, "total_tokens": 10,
+            "completion_tokens": 1, "prompt_tokens_details": null}, "prompt_logprobs": null, "kv_transfer_params": null}"#,
+    ),
+    (
+        ServerKind::Sglang,
+        r#"{"id": "1f", "object": "chat.completion", "created": 1754000000, "model": "m", "choices": [{"index": 0,
+            "message": {"role": "assistant", "content": "Hey", "reasoning_content": null, "tool_calls": null},
+            "logprobs": {"content": [{"token": "Hey", "bytes": [72, 101, 121], "logprob": -0.25, "top_logprobs": []}]},
+            "finish_reason": "stop", "matched_stop": 151645}], "usage": {"prompt_tokens": 9, "total_tokens": 10,
+            "completion_tokens": 1, "prompt_tokens_details": null, "reasoning_tokens": 0}, "metadata": {"weight_version": "default"}}"#,
+    ),
+    (
+        ServerKind::LlamaServer,
+        r#"{"choices": [{"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "Hey"},
+            "logprobs": {"content": [{"id": 17, "token": "Hey", "bytes": [72, 101, 121], "logprob": -0.25,
+                "top_logprobs": [{"id": 17, "token": "Hey", "bytes": [72, 101, 121], "logprob": -0.25}]}]}}],
+            "created": 1754000000, "model": "gpt-3.5-turbo", "system_fingerprint": "b6000-abc", "object": "chat.completion",
+            "usage": {"completion_tokens": 1, "prompt_tokens": 9, "total_tokens": 10}, "id": "chatcmpl-1",
+            "timings": {"prompt_n": 9, "predicted_per_second": 99.5}}"#,
+    ),
+    (
+        ServerKind::LlamaCppPython,
+        r#"{"id": "chatcmpl-1", "object": "chat.completion", "created": 1754000000, "model": "m.gguf", "choices": [{"index": 0,
+            "message": {"role": "assistant", "content": "Hey"}, "logprobs": {"tokens": ["Hey"], "text_offset": [0],
+            "token_logprobs": [-0.25], "top_logprobs": [{"Hey": -0.25}]}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}}"#,
+    ),
+];
+
+#[test]
+fn answers_of_every_kind_of_server_are_read() {
+    for (kind, body) in ANSWERS {
+        let server = Server::start(vec![json(body)]);
+        let answer = openai(&server, *kind, quick())
+            .chat(&ChatRequest::new("m", "Hi"))
+            .wait()
+            .unwrap();
+        let choice = &answer.choices[0];
+        let token = &choice.logprobs.as_ref().unwrap().tokens[0];
+        assert_eq!(
+            (answer.text().as_str(), choice.finish_reason.as_deref()),
+            ("Hey", Some("stop")),
+            "{kind:?}"
+        );
+        assert_eq!(
+            (token.token.as_str(), token.logprob),
+            ("Hey", Some(-0.25)),
+            "{kind:?}"
+        );
+        let usage = answer.usage.unwrap();
+        assert_eq!(
+            (
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.total_tokens
+            ),
+            (Some(9), Some(1), Some(10))
+        );
+        // As the one piece of a stream it is the same answer.
+        let server = Server::start(vec![json(body)]);
+        let stream = openai(&server, *kind, quick())
+            .chat_stream(&ChatRequest::new("m", "Hi"))
+            .wait()
+            .unwrap();
+        let gathered = ChatAnswer::gather(stream.map(Result::unwrap));
+        assert_eq!(gathered.text(), "Hey", "{kind:?}");
+        assert_eq!(gathered.choices[0].logprobs, choice.logprobs, "{kind:?}");
+    }
+}
+
+/// The streams of two servers that write them in their own ways.
+#[test]
+fn streams_of_real_servers_are_read() {
+    // sse-starlette: line ends of its own, a ping, and the role in a piece without text.
+    let python = "data: {\"id\": \"c\", \"model\": \"m\", \"created\": 1, \"object\": \"chat.completion.chunk\", \"choices\": [{\"index\": 0, \"delta\": {\"role\": \"assistant\"}, \"logprobs\": null, \"finish_reason\": null}]}\n\n: ping - 2026-01-01 00:00:00+00:00\n\ndata: {\"id\": \"c\", \"choices\": [{\"index\": 0, \"delta\": {\"content\": \"Hey\"}, \"logprobs\": null, \"finish_reason\": null}]}\n\ndata: {\"id\": \"c\", \"choices\": [{\"index\": 0, \"delta\": {}, \"logprobs\": null, \"finish_reason\": \"stop\"}]}\n\ndata: [DONE]\n\n";
+    // llama-server: usage and timings in a last piece without choices.
+    let llama = "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}],\"id\":\"c\",\"model\":\"m\"}\n\ndata: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"content\":\"Hey\"}}],\"id\":\"c\"}\n\ndata: {\"choices\":[{\"finish_reason\":\"stop\",\"index\":0,\"delta\":{}}],\"id\":\"c\"}\n\ndata: {\"choices\":[],\"id\":\"c\",\"usage\":{\"completion_tokens\":1,\"prompt_tokens\":9,\"total_tokens\":10},\"timings\":{\"prompt_n\":9}}\n\ndata: [DONE]\n\n";
+    for (text, total) in [(python, None), (llama, Some(10))] {
+        let answer = chat(events(text), Params::default()).unwrap();
+        assert_eq!(
+            (
+                answer.text().as_str(),
+                answer.choices[0].finish_reason.as_deref()
+            ),
+            ("Hey", Some("stop"))
+        );
+        assert_eq!(answer.choices[0].message.role, "assistant");
+        assert_eq!(answer.usage.and_then(|u| u.total_tokens), total);
+    }
+}

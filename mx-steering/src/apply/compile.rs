@@ -233,6 +233,9 @@ struct One<'a> {
     warnings: &'a mut Vec<Warning>,
 }
 
+/// Where a direction was, where it acts, and its numbers.
+type Place<'a> = (Point, Point, &'a [f32]);
+
 /// A run of positions with its share of the strength and the row of the vector that acts there.
 struct Piece {
     tokens: TokenClass,
@@ -419,7 +422,7 @@ impl<'a> One<'a> {
     }
 
     /// The places acted at, with the direction for each: where it was, where it acts, its numbers.
-    fn places(&self) -> Result<Vec<(Point, Point, &'a [f32])>, SteeringError> {
+    fn places(&self) -> Result<Vec<Place<'a>>, SteeringError> {
         let (steer, vector) = (self.steer, self.vector);
         if let Some(layers) = &steer.layers {
             let have = vector.layers();

@@ -8,10 +8,12 @@ mod create;
 mod monitor;
 mod sae;
 mod sae_config;
+mod train;
 
 pub use create::{Behaviour, create_behaviour};
 pub use monitor::{Correction, Decision, Drift, Monitor, MonitorOptions, Polarity};
 pub use sae::{Architecture, Normalisation, Sae, SaeParts};
+pub use train::{TrainOptions, train};
 
 #[cfg(test)]
 #[path = "tests.rs"]

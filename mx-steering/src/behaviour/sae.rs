@@ -103,7 +103,7 @@ impl Sae {
     ) -> Result<Self, SteeringError> {
         let used = |yes: bool| if yes { features } else { 0 };
         let gated = architecture == Architecture::Gated;
-        let product = d_model.checked_mul(features).unwrap_or(usize::MAX);
+        let product = d_model.saturating_mul(features);
         let lengths = [
             ("W_enc", &parts.w_enc, product),
             ("W_dec", &parts.w_dec, product),
@@ -241,6 +241,68 @@ impl Sae {
             sae.decoder_norms = Some(norms.collect());
         }
         Ok(sae)
+    }
+
+    /// The bytes of `cfg.json` and `sae_weights.safetensors`, as SAELens writes them.
+    ///
+    /// # Errors
+    /// [`FormatError::CannotHold`] for codes in units of the decoder's rows.
+    pub fn write(&self) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
+        if self.decoder_norms.is_some() {
+            return Err(FormatError::CannotHold {
+                format: "SAELens",
+                what: "this autoencoder".to_owned(),
+                reason: "its codes are in units of the decoder's rows",
+            });
+        }
+        let (architecture, k) = match self.architecture {
+            Architecture::Standard => ("standard", None),
+            Architecture::TopK { k } => ("topk", Some(k)),
+            Architecture::JumpRelu => ("jumprelu", None),
+            Architecture::Gated => ("gated", None),
+        };
+        let normalisation = match self.normalisation {
+            Normalisation::None => "none",
+            Normalisation::ConstantNorm => "constant_norm_rescale",
+            Normalisation::LayerNorm => "layer_norm",
+        };
+        let mut config = serde_json::json!({
+            "architecture": architecture,
+            "d_in": self.d_model,
+            "d_sae": self.features,
+            "dtype": "float32",
+            "apply_b_dec_to_input": self.subtract_decoder_bias,
+            "normalize_activations": normalisation,
+        });
+        if let Some(k) = k {
+            config["k"] = k.into();
+        }
+        if let Some(point) = self.point {
+            let hook = format!("blocks.{}.hook_{}", point.layer, point.site);
+            config["metadata"] = serde_json::json!({ "hook_name": hook });
+        }
+        let parts = &self.parts;
+        let gate = match self.architecture {
+            Architecture::Gated => "b_gate",
+            _ => "b_enc",
+        };
+        let (d, n) = (self.d_model, self.features);
+        let tensors = [
+            ("W_enc", vec![d, n], &parts.w_enc),
+            (gate, vec![n], &parts.b_enc),
+            ("W_dec", vec![n, d], &parts.w_dec),
+            ("b_dec", vec![d], &parts.b_dec),
+            ("threshold", vec![n], &parts.threshold),
+            ("r_mag", vec![n], &parts.r_mag),
+            ("b_mag", vec![n], &parts.b_mag),
+        ];
+        let present: Vec<(String, Vec<usize>, &[f32])> = tensors
+            .into_iter()
+            .filter(|(_, _, values)| !values.is_empty())
+            .map(|(name, shape, values)| (name.to_owned(), shape, values.as_slice()))
+            .collect();
+        let weights = crate::format::safetensors::write(&Default::default(), &present)?;
+        Ok((config.to_string().into_bytes(), weights))
     }
 
     /// Width of the rows.

@@ -309,3 +309,67 @@ fn regeneration_force_and_polarity() {
     };
     assert!(Monitor::new(&behaviour, &sae, wrong).is_err());
 }
+
+#[test]
+fn written_files_are_read_again() {
+    for architecture in [
+        Architecture::Standard,
+        Architecture::TopK { k: 2 },
+        Architecture::JumpRelu,
+        Architecture::Gated,
+    ] {
+        let mut sae = sae(architecture);
+        sae.normalisation = Normalisation::LayerNorm;
+        let (config, weights) = sae.write().unwrap();
+        assert_eq!(
+            Sae::read(&config, &weights, &Limits::default()).unwrap(),
+            sae
+        );
+    }
+}
+
+/// Rows that are sums of two of eight known directions, about a mean.
+fn sparse_rows(count: usize) -> (Vec<f32>, Vec<Vec<f32>>) {
+    const D: usize = 16;
+    let axis = |i: usize| {
+        (0..D)
+            .map(|j| f32::from(u8::from(j == 2 * i)))
+            .collect::<Vec<f32>>()
+    };
+    let directions: Vec<Vec<f32>> = (0..8).map(axis).collect();
+    let mut rows = Vec::new();
+    for i in 0..count {
+        let (a, b) = (i % 8, (i / 8 * 3 + i + 1) % 8);
+        let row = (0..D).map(|j| 5.0 + 4.0 * directions[a][j] + 3.0 * directions[b][j]);
+        rows.extend(row);
+    }
+    (rows, directions)
+}
+
+#[test]
+fn training_finds_the_directions_that_rows_are_made_of() {
+    let (rows, directions) = sparse_rows(512);
+    let options = TrainOptions {
+        features: 24,
+        k: 3,
+        epochs: 60,
+        ..TrainOptions::default()
+    };
+    let (sae, unexplained) = train(&rows, 16, &options, &mut unwatched).unwrap();
+    let last = unexplained[unexplained.len() - 1];
+    assert!(last < 0.1 && last < unexplained[0], "{unexplained:?}");
+    let found = directions
+        .iter()
+        .filter(|wanted| {
+            (0..24).any(|f| crate::linalg::cosine(sae.feature(f).unwrap(), wanted) > 0.9)
+        })
+        .count();
+    assert!(found >= 4, "{found} of 8");
+    // in the rows' own units, and only the code's part of a row
+    let code = sae.encode(&rows[..16]).unwrap();
+    assert!(code.iter().filter(|z| **z > 0.0).count() <= 3);
+    assert!(sae.explained(&rows[..16]).unwrap() > 0.9);
+    assert_eq!(train(&rows, 16, &options, &mut unwatched).unwrap().0, sae);
+    assert!(train(&rows, 15, &options, &mut unwatched).is_err());
+    assert!(train(&rows, 16, &TrainOptions { k: 0, ..options }, &mut unwatched).is_err());
+}

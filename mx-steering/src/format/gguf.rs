@@ -202,7 +202,7 @@ fn value(
             let length = cursor.u64(key)?;
             match width_of(inner) {
                 Some(width) => {
-                    let bytes = length.checked_mul(width).unwrap_or(u64::MAX);
+                    let bytes = length.saturating_mul(width);
                     cursor.take(bytes, key)?;
                 }
                 None => {

@@ -199,7 +199,7 @@ pub fn write(
                 wanted,
             ));
         }
-        let end = at + values.len() * size_of::<f32>();
+        let end = at + size_of_val(*values);
         let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]});
         if header.insert(name.clone(), entry).is_some() {
             return Err(FormatError::Twice {

@@ -238,26 +238,39 @@ fn wrong_input_is_refused() {
             .to_string()
     };
     assert!(fails(&recipe, &[]).contains("pairs"));
-    assert!(fails(&Recipe::caa([]), &[good.clone()]).contains("layers"));
+    assert!(fails(&Recipe::caa([]), std::slice::from_ref(&good)).contains("layers"));
     let single = TokenPair {
         negative: None,
         ..good.clone()
     };
     assert!(fails(&recipe, &[single]).contains("negative answer"));
     let same = pair(2, &[9, 4, 6], &[9, 4, 6]);
-    assert!(fails(&recipe, &[same.clone()]).contains("do not differ"));
+    assert!(fails(&recipe, std::slice::from_ref(&same)).contains("do not differ"));
     assert!(fails(&Recipe::repe([POST]), &[same]).contains("do not differ"));
     assert!(fails(&recipe, &[pair(2, &[], &[])]).contains("pairs"));
     let mut narrow =
         |_: &[u32], _: &[Point]| -> Result<Vec<Vec<f32>>, ModelError> { Ok(vec![vec![1.0; 4]]) };
-    assert!(make(&recipe, &[good.clone()], &mut narrow, &mut unwatched).is_err());
+    assert!(
+        make(
+            &recipe,
+            std::slice::from_ref(&good),
+            &mut narrow,
+            &mut unwatched
+        )
+        .is_err()
+    );
     let mut failing =
         |_: &[u32], _: &[Point]| -> Result<Vec<Vec<f32>>, ModelError> { Err("no memory".into()) };
     assert!(
-        make(&recipe, &[good.clone()], &mut failing, &mut unwatched)
-            .unwrap_err()
-            .to_string()
-            .contains("no memory")
+        make(
+            &recipe,
+            std::slice::from_ref(&good),
+            &mut failing,
+            &mut unwatched
+        )
+        .unwrap_err()
+        .to_string()
+        .contains("no memory")
     );
     let mut stop = |_| ControlFlow::Break(());
     assert!(

@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(of(Reading::LastPrompt), 2..3);
         assert_eq!(of(Reading::Last), 4..5);
         assert_eq!(of(Reading::All), 0..5);
-        assert!(Reading::Predicting.positions(3, 3).len() == 0);
+        assert!(Reading::Predicting.positions(3, 3).is_empty());
         assert_eq!(Reading::Predicting.positions(0, 2), 0..1);
         for reading in [
             Reading::Predicting,

@@ -48,8 +48,16 @@ fn every_instance_is_right(model: &Path) {
     assert_eq!(counts.pass, cases.len(), "{counts:?}");
     // A run that judged nothing must not look like success.
     let judged: usize = outcome.lines.iter().map(|line| line.tests.len()).sum();
-    assert_eq!(judged, cases.iter().map(|case| case.tests.len()).sum::<usize>());
-    assert!(outcome.lines.iter().all(|line| line.masks().count() > line.tests.len()));
+    assert_eq!(
+        judged,
+        cases.iter().map(|case| case.tests.len()).sum::<usize>()
+    );
+    assert!(
+        outcome
+            .lines
+            .iter()
+            .all(|line| line.masks().count() > line.tests.len())
+    );
 }
 
 #[test]
@@ -80,18 +88,23 @@ fn no_invalid_instance_of_the_development_schemas_goes_through() {
         .step_by(STEP)
         .collect();
     let outcome = run(&cases, &data::gguf("llama_gqa_tied"), Remotes::new());
-    let (counts, wrong) = (
-        Counts::of(&outcome.lines),
-        failures(&cases, &outcome.lines),
-    );
+    let (counts, wrong) = (Counts::of(&outcome.lines), failures(&cases, &outcome.lines));
     let lost = counts.under + counts.timeout + counts.crash + counts.runtime_error;
     assert_eq!(lost, 0, "{wrong}");
-    assert!(counts.pass_rate() >= 98.0, "{}: {wrong}", counts.pass_rate());
+    assert!(
+        counts.pass_rate() >= 98.0,
+        "{}: {wrong}",
+        counts.pass_rate()
+    );
 }
 
 #[test]
 fn the_official_suite_is_never_under_constrained() {
-    for (draft, least) in [("draft7", 97.0), ("draft2019-09", 95.0), ("draft2020-12", 95.0)] {
+    for (draft, least) in [
+        ("draft7", 97.0),
+        ("draft2019-09", 95.0),
+        ("draft2020-12", 95.0),
+    ] {
         let Some(file) = third_party(&format!("json_schema_test_suite/{draft}.json")) else {
             continue;
         };
@@ -99,7 +112,15 @@ fn the_official_suite_is_never_under_constrained() {
         let outcome = run(&suite.cases, &data::gguf("llama_gqa_tied"), suite.remotes);
         let (required, _) = schema_suite::counts(&outcome.lines);
         let wrong = failures(&suite.cases, &outcome.lines);
-        assert_eq!(required.under + required.timeout + required.crash, 0, "{wrong}");
-        assert!(required.pass_rate() >= least, "{draft} {}: {wrong}", required.pass_rate());
+        assert_eq!(
+            required.under + required.timeout + required.crash,
+            0,
+            "{wrong}"
+        );
+        assert!(
+            required.pass_rate() >= least,
+            "{draft} {}: {wrong}",
+            required.pass_rate()
+        );
     }
 }

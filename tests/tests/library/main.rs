@@ -7,6 +7,7 @@ mod engine_suite;
 mod cancel;
 mod client;
 mod closures;
+mod combinations;
 mod constrain;
 mod default_model;
 mod engines;
@@ -18,6 +19,7 @@ mod mask;
 mod mutations;
 mod request;
 mod sessions;
+mod steering;
 mod strategies;
 mod streaming;
 

@@ -1,7 +1,10 @@
-//! Decoding, prefill and rows of the CPU engine, interleaved with llama.cpp on the same file.
+//! Decoding, prefill and rows of the CPU engine, interleaved with llama.cpp on the same weights.
+
+mod length;
+mod whole;
 
 use super::machine::read_bandwidth;
-use super::peer::Peer;
+use super::peer::{Peer, ROW_STEPS, Requantised};
 use super::{Options, Record, spread};
 use anyhow::Context;
 use mx_runtime::engine::cpu::{CpuEngine, CpuOptions};
@@ -15,6 +18,9 @@ const DECODED: usize = 64;
 /// Rows of one step that are compared with a single row.
 const ROWS: [usize; 4] = [2, 4, 8, 16];
 
+/// Rows that are compared with the peers.
+const PEER_ROWS: usize = 16;
+
 /// Runs the cases at one thread and at all.
 pub(super) fn run(options: &Options, decode: bool, prefill: bool) -> anyhow::Result<Vec<Record>> {
     let path = options
@@ -23,16 +29,25 @@ pub(super) fn run(options: &Options, decode: bool, prefill: bool) -> anyhow::Res
         .context("the default model has not been fetched")?;
     let files = ModelFiles::open(path)?;
     let most = std::thread::available_parallelism().map_or(1, usize::from);
+    let requantised = Requantised::make(path);
     let mut records = Vec::new();
     for threads in [1, most] {
+        if decode {
+            records.extend(whole::loading(path, threads, options.runs)?);
+        }
         let mut cpu = CpuOptions::default();
         cpu.threads = Some(threads);
         let engine = files.cpu_engine(&cpu)?;
+        let mut peers = Vec::new();
+        peers.extend(Peer::start("llama.cpp", path, threads)?);
+        if let Some(file) = &requantised {
+            peers.extend(Peer::start("llama.cpp Q4_0", file.path(), threads)?);
+        }
         let mut bench = Bench {
             engine: &engine,
             threads,
             runs: options.runs,
-            peer: Peer::start(path, threads)?,
+            peers,
         };
         if decode {
             records.extend(bench.decode()?);
@@ -42,6 +57,12 @@ pub(super) fn run(options: &Options, decode: bool, prefill: bool) -> anyhow::Res
             for count in [128, 512] {
                 records.extend(bench.prefill(count)?);
             }
+        }
+        // The peers' memory and threads are no part of what follows.
+        bench.peers.clear();
+        records.extend(bench.length(&files, decode, prefill)?);
+        if decode {
+            records.extend(bench.end_to_end(path)?);
         }
         if most == 1 {
             break;
@@ -54,7 +75,7 @@ struct Bench<'a> {
     engine: &'a CpuEngine,
     threads: usize,
     runs: usize,
-    peer: Option<Peer>,
+    peers: Vec<Peer>,
 }
 
 /// Tokens without meaning: the time does not depend on them.
@@ -73,35 +94,21 @@ impl Bench<'_> {
         let mut output = StepOutput::new();
         let mut sequence = self.sequence(&mut output)?;
         let ids = tokens(64 + DECODED);
-        let run = |sequence: &mut Sequence, output: &mut StepOutput| -> anyhow::Result<f64> {
-            sequence.truncate(64);
-            let started = Instant::now();
-            for token in &ids[64..] {
-                step(self.engine, &mut [sequence], &[*token], output)?;
-            }
-            Ok(DECODED as f64 / started.elapsed().as_secs_f64())
-        };
-        run(&mut sequence, &mut output)?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..self.runs {
-            ours.push(run(&mut sequence, &mut output)?);
-            if let Some(peer) = &mut self.peer {
-                theirs.push(DECODED as f64 / peer.time("decode", DECODED)?);
-            }
-        }
-        let mut records = self.pair("decode", "64 tokens behind 64", &ours, &theirs);
-        let bytes = self.engine.bytes_per_token();
-        let bandwidth = read_bandwidth(bytes, self.threads);
-        let ceiling = bandwidth / bytes as f64;
-        let mut share = self.record(
-            "decode",
-            "share of read bandwidth",
-            "mx",
-            "%",
-            &[100.0 * spread(&ours).0 / ceiling],
-        );
-        share.ratio = None;
-        records.push(share);
+        let engine = self.engine;
+        let run = move || decode_behind(engine, &mut sequence, 64, &ids[64..], &mut output);
+        let bytes = engine.bytes_per_token();
+        let mut bandwidths = Vec::new();
+        let (mut records, ours) = self.against(
+            ["decode", "64 tokens behind 64"],
+            run,
+            |peer| Ok(DECODED as f64 / peer.time("decode", DECODED)?),
+            |threads| bandwidths.push(read_bandwidth(bytes, threads)),
+        )?;
+        let ceiling = spread(&bandwidths).0 / bytes as f64;
+        let shares: Vec<f64> = ours.iter().map(|rate| 100.0 * rate / ceiling).collect();
+        let gigabytes: Vec<f64> = bandwidths.iter().map(|b| b / 1e9).collect();
+        records.push(self.record("decode", "share of read bandwidth", "mx", "%", &shares));
+        records.push(self.record("decode", "read bandwidth", "plain loop", "GB/s", &gigabytes));
         Ok(records)
     }
 
@@ -125,22 +132,24 @@ impl Bench<'_> {
             };
             time(count)?;
             let (mut many, mut rates) = (Vec::new(), Vec::new());
+            let mut theirs = vec![Vec::new(); self.peers.len()];
             for _ in 0..self.runs {
                 let (one, all) = (time(1)?, time(count)?);
                 many.push(all / one);
                 rates.push(count as f64 / all);
+                if count == PEER_ROWS {
+                    for (peer, rates) in self.peers.iter_mut().zip(&mut theirs) {
+                        let tokens = (ROW_STEPS * count) as f64;
+                        rates.push(tokens / peer.time("rows", count)?);
+                    }
+                }
             }
             let case = format!("{count} rows, time over one row");
             let mut record = self.record("decode", &case, "mx", "x", &many);
             record.ratio = Some(record.median);
             records.push(record);
-            records.push(self.record(
-                "decode",
-                &format!("{count} rows, all together"),
-                "mx",
-                "tok/s",
-                &rates,
-            ));
+            let case = format!("{count} rows, all together");
+            records.extend(self.side_by_side(["decode", &case], &rates, &theirs));
         }
         Ok(records)
     }
@@ -148,49 +157,92 @@ impl Bench<'_> {
     fn prefill(&mut self, count: usize) -> anyhow::Result<Vec<Record>> {
         let mut output = StepOutput::new();
         let ids = tokens(count);
-        let run = |output: &mut StepOutput| -> anyhow::Result<f64> {
-            let mut sequence = self.engine.new_sequence();
+        let engine = self.engine;
+        let run = move || -> anyhow::Result<f64> {
+            let mut sequence = engine.new_sequence();
             let started = Instant::now();
-            step(self.engine, &mut [&mut sequence], &ids, output)?;
+            step(engine, &mut [&mut sequence], &ids, &mut output)?;
             Ok(count as f64 / started.elapsed().as_secs_f64())
         };
-        run(&mut output)?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..self.runs {
-            ours.push(run(&mut output)?);
-            if let Some(peer) = &mut self.peer {
-                theirs.push(count as f64 / peer.time("prefill", count)?);
-            }
-        }
-        Ok(self.pair("prefill", &format!("{count} tokens"), &ours, &theirs))
+        let case = format!("{count} tokens");
+        let peer = |peer: &mut Peer| Ok(count as f64 / peer.time("prefill", count)?);
+        Ok(self.against(["prefill", &case], run, peer, |_| ())?.0)
     }
 
-    /// Ours, and the peer's where there is one; the ratio is ours over theirs.
-    fn pair(&self, bench: &str, case: &str, ours: &[f64], theirs: &[f64]) -> Vec<Record> {
+    /// Our runs and those of every peer, taking turns after one run that is not counted; `between` is called once a
+    /// turn.
+    fn against(
+        &mut self,
+        case: [&str; 2],
+        mut run: impl FnMut() -> anyhow::Result<f64>,
+        time: impl Fn(&mut Peer) -> anyhow::Result<f64>,
+        mut between: impl FnMut(usize),
+    ) -> anyhow::Result<(Vec<Record>, Vec<f64>)> {
+        run()?;
+        let mut ours = Vec::new();
+        let mut theirs = vec![Vec::new(); self.peers.len()];
+        for _ in 0..self.runs {
+            ours.push(run()?);
+            between(self.threads);
+            for (peer, rates) in self.peers.iter_mut().zip(&mut theirs) {
+                rates.push(time(peer)?);
+            }
+        }
+        Ok((self.side_by_side(case, &ours, &theirs), ours))
+    }
+
+    /// Our rates, then those of the peers with the ratio of ours to theirs.
+    fn side_by_side(
+        &self,
+        [bench, case]: [&str; 2],
+        ours: &[f64],
+        theirs: &[Vec<f64>],
+    ) -> Vec<Record> {
         let mut records = vec![self.record(bench, case, "mx", "tok/s", ours)];
-        if !theirs.is_empty() {
-            let peer = self.record(bench, case, "llama.cpp", "tok/s", theirs);
-            records[0].ratio = Some(records[0].median / peer.median);
-            records.push(peer);
+        let measured = self.peers.iter().zip(theirs);
+        for (peer, rates) in measured.filter(|(_, rates)| !rates.is_empty()) {
+            let mut record = self.record(bench, case, peer.name, "tok/s", rates);
+            record.ratio = Some(spread(ours).0 / record.median);
+            records.push(record);
         }
         records
     }
 
     fn record(&self, bench: &str, case: &str, engine: &str, unit: &str, figures: &[f64]) -> Record {
-        let (median, min, max) = spread(figures);
-        Record {
-            bench: bench.to_owned(),
-            case: case.to_owned(),
-            engine: engine.to_owned(),
-            threads: self.threads,
-            unit: unit.to_owned(),
-            median,
-            min,
-            max,
-            runs: figures.len(),
-            ratio: None,
-        }
+        record(self.threads, [bench, case, engine, unit], figures)
     }
+}
+
+fn record(threads: usize, [bench, case, engine, unit]: [&str; 4], figures: &[f64]) -> Record {
+    let (median, min, max) = spread(figures);
+    Record {
+        bench: bench.to_owned(),
+        case: case.to_owned(),
+        engine: engine.to_owned(),
+        threads,
+        unit: unit.to_owned(),
+        median,
+        min,
+        max,
+        runs: figures.len(),
+        ratio: None,
+    }
+}
+
+/// Tokens a second of single steps behind the first `len` tokens of a sequence.
+fn decode_behind(
+    engine: &CpuEngine,
+    sequence: &mut Sequence,
+    len: usize,
+    ids: &[u32],
+    output: &mut StepOutput,
+) -> anyhow::Result<f64> {
+    sequence.truncate(len);
+    let started = Instant::now();
+    for token in ids {
+        step(engine, &mut [&mut *sequence], &[*token], output)?;
+    }
+    Ok(ids.len() as f64 / started.elapsed().as_secs_f64())
 }
 
 /// The same tokens appended to every sequence, logits for the last of them.

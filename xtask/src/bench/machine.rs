@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::hint::black_box;
+use std::sync::Barrier;
 use std::time::Instant;
 
 /// What a table was measured on.
@@ -43,30 +44,48 @@ impl Machine {
     }
 }
 
-/// Bytes a second that `threads` threads read together from `bytes` bytes of memory, one pass each over its share.
+/// Bytes a second that `threads` threads read together from `bytes` bytes of memory, one pass each over its share: the
+/// median of several passes, the threads standing ready.
 pub(super) fn read_bandwidth(bytes: usize, threads: usize) -> f64 {
     let data: Vec<u64> = (0..bytes as u64 / 8).collect();
-    let share = data.len().div_ceil(threads);
-    let pass = || {
-        std::thread::scope(|scope| {
-            for part in data.chunks(share) {
-                scope.spawn(move || {
-                    let mut sums = [0u64; 32];
-                    let (chunks, _) = part.as_chunks::<32>();
-                    for chunk in chunks {
-                        sums.iter_mut()
-                            .zip(chunk)
-                            .for_each(|(s, x)| *s = s.wrapping_add(*x));
-                    }
-                    black_box(sums);
-                });
-            }
-        });
+    let parts: Vec<&[u64]> = data
+        .chunks(data.len().div_ceil(threads.max(1)).max(1))
+        .collect();
+    let barrier = Barrier::new(parts.len());
+    let pass = |part: &[u64]| {
+        barrier.wait();
+        let started = Instant::now();
+        black_box(sum(part));
+        (started, Instant::now())
     };
-    pass();
-    let started = Instant::now();
-    for _ in 0..4 {
-        pass();
+    let times: Vec<Vec<(Instant, Instant)>> = std::thread::scope(|scope| {
+        let run = |part| scope.spawn(move || (0..PASSES).map(|_| pass(part)).collect());
+        let running: Vec<_> = parts.into_iter().map(run).collect();
+        running
+            .into_iter()
+            .filter_map(|thread| thread.join().ok())
+            .collect()
+    });
+    let taken: Vec<f64> = (0..PASSES)
+        .filter_map(|pass| {
+            let first = times.iter().map(|own| own[pass].0).min()?;
+            let last = times.iter().map(|own| own[pass].1).max()?;
+            Some((last - first).as_secs_f64())
+        })
+        .collect();
+    bytes as f64 / super::spread(&taken).0
+}
+
+/// Passes over the memory, the first of which finds it cold.
+const PASSES: usize = 5;
+
+fn sum(part: &[u64]) -> u64 {
+    let mut sums = [0u64; 32];
+    let (chunks, _) = part.as_chunks::<32>();
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum = sum.wrapping_add(*x);
+        }
     }
-    4.0 * bytes as f64 / started.elapsed().as_secs_f64()
+    sums.iter().fold(0, |all, sum| all.wrapping_add(*sum))
 }

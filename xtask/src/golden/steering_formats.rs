@@ -35,7 +35,7 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<Tally> {
             .unwrap_or_default();
         match extension {
             "md" => {}
-            "jsonl" => tally.check(&name, check_pairs(&path, &name)),
+            "jsonl" => tally.check(&name, check_pairs(&path)),
             "gguf" | "json" | "safetensors" | "svec" => {
                 let result = match name.starts_with("bad_") {
                     true => check_refused(&path),
@@ -55,7 +55,12 @@ fn check_refused(path: &Path) -> Result<(), String> {
         Ok(vector) => Err(format!("was read, with layers {:?}", vector.layers())),
         Err(error) => {
             let text = error.to_string();
-            match text.contains("direction.") || text.contains("tensor") {
+            let named = text.contains("direction.") || text.contains("tensor");
+            match named
+                || path
+                    .extension()
+                    .is_some_and(|extension| extension != "gguf")
+            {
                 true => Ok(()),
                 false => Err(format!("is refused without the tensor's name: {text}")),
             }
@@ -146,13 +151,31 @@ fn misfit(vector: &SteeringVector) -> Result<(), String> {
     Ok(())
 }
 
-fn check_pairs(path: &Path, name: &str) -> Result<(), String> {
+/// Every line that is not blank is a pair; the first that lacks an answer is named by the error.
+fn check_pairs(path: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let complete = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        [
+            ("positive_answer", "negative_answer"),
+            ("positive", "negative"),
+        ]
+        .iter()
+        .any(|(positive, negative)| value[positive].is_string() && value[negative].is_string())
+    };
+    let lines = || {
+        text.lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+    };
+    let bad = lines()
+        .find(|(_, line)| !complete(line))
+        .map(|(index, _)| index + 1);
     let read = pairs::load(path, pairs::Negatives::Required, &Limits::default());
-    match (name.contains("missing"), read) {
-        (true, Err(FormatError::Line { line: 2, .. })) => Ok(()),
-        (true, other) => Err(format!("wanted an error in line 2, got {other:?}")),
-        (false, Ok(pairs)) if pairs.len() == 3 => Ok(()),
-        (false, Ok(pairs)) => Err(format!("{} pairs, expected 3", pairs.len())),
-        (false, Err(error)) => Err(error.to_string()),
+    match (bad, read) {
+        (Some(bad), Err(FormatError::Line { line, .. })) if line == bad => Ok(()),
+        (Some(bad), other) => Err(format!("wanted an error in line {bad}, got {other:?}")),
+        (None, Ok(pairs)) if pairs.len() == lines().count() => Ok(()),
+        (None, other) => Err(format!("wanted {} pairs, got {other:?}", lines().count())),
     }
 }

@@ -49,22 +49,41 @@ pub(super) struct Import {
 #[derive(Debug, Clone)]
 pub(super) enum Ast {
     Empty,
-    Text { text: String, ignore_case: bool },
+    Text {
+        text: String,
+        ignore_case: bool,
+    },
     Range(char, char),
-    Regex { pattern: String, flags: String, at: usize },
-    Name { name: String, arguments: Vec<Ast>, at: usize },
+    Regex {
+        pattern: String,
+        flags: String,
+        at: usize,
+    },
+    Name {
+        name: String,
+        arguments: Vec<Ast>,
+        at: usize,
+    },
     Seq(Vec<Ast>),
     Alt(Vec<Ast>),
     And(Vec<Ast>, usize),
     Not(Box<Ast>, usize),
-    Repeat { of: Box<Ast>, min: u32, max: Option<u32> },
+    Repeat {
+        of: Box<Ast>,
+        min: u32,
+        max: Option<u32>,
+    },
     /// An embedded JSON Schema.
-    Json { schema: serde_json::Value, at: usize },
+    Json {
+        schema: serde_json::Value,
+        at: usize,
+    },
     /// Any run of these chunks.
     Substring(Vec<String>),
 }
 
 /// Whether a name is that of a terminal: its first letter is a capital.
 pub(super) fn is_terminal(name: &str) -> bool {
-    name.trim_start_matches('_').starts_with(|c: char| c.is_uppercase())
+    name.trim_start_matches('_')
+        .starts_with(|c: char| c.is_uppercase())
 }

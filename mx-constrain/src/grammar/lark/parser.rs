@@ -8,8 +8,14 @@ use super::{
 };
 
 /// Reads a file.
-pub(super) fn parse<'t>(text: &'t str, limits: &Limits) -> Result<(File, Cursor<'t>), ConstrainError> {
-    let mut parser = Parser { cursor: Cursor::new(text, limits)?, file: File::default() };
+pub(super) fn parse<'t>(
+    text: &'t str,
+    limits: &Limits,
+) -> Result<(File, Cursor<'t>), ConstrainError> {
+    let mut parser = Parser {
+        cursor: Cursor::new(text, limits)?,
+        file: File::default(),
+    };
     parser.blank();
     while !parser.cursor.is_end() {
         parser.statement()?;
@@ -27,7 +33,8 @@ impl Parser<'_> {
     /// Skips blanks, line ends and comments.
     fn blank(&mut self) {
         loop {
-            self.cursor.eat_while(|c| c.is_whitespace() || c == '\u{feff}');
+            self.cursor
+                .eat_while(|c| c.is_whitespace() || c == '\u{feff}');
             if !self.cursor.sees("//") && !self.cursor.sees("#") {
                 return;
             }
@@ -75,7 +82,11 @@ impl Parser<'_> {
             }
             "import" => self.import(),
             "override" | "extend" => {
-                let kind = if directive == "override" { Kind::Override } else { Kind::Extend };
+                let kind = if directive == "override" {
+                    Kind::Override
+                } else {
+                    Kind::Extend
+                };
                 self.space();
                 let definition = self.definition(kind)?;
                 self.file.definitions.push(definition);
@@ -90,7 +101,9 @@ impl Parser<'_> {
                 Ok(())
             }
             "llguidance" => self.settings(),
-            _ => Err(self.cursor.error_at(at, format!("unknown directive `%{directive}`"))),
+            _ => Err(self
+                .cursor
+                .error_at(at, format!("unknown directive `%{directive}`"))),
         }
     }
 
@@ -105,7 +118,9 @@ impl Parser<'_> {
             _ => (path.as_str(), None),
         };
         if library != "common" {
-            let reason = format!("`{path}` cannot be imported: only the library `common` is known, and no file is read");
+            let reason = format!(
+                "`{path}` cannot be imported: only the library `common` is known, and no file is read"
+            );
             return Err(self.cursor.error_at(at, reason));
         }
         if let Some(name) = only {
@@ -121,7 +136,11 @@ impl Parser<'_> {
         loop {
             self.blank();
             let (name, at) = self.name().ok_or_else(|| self.cursor.expected("a name"))?;
-            self.file.imports.push(Import { alias: name.clone(), name, at });
+            self.file.imports.push(Import {
+                alias: name.clone(),
+                name,
+                at,
+            });
             self.blank();
             if !self.cursor.eat(",") {
                 return self.expect(")");
@@ -133,10 +152,17 @@ impl Parser<'_> {
     fn settings(&mut self) -> Result<(), ConstrainError> {
         let (settings, at) = self.json()?;
         let Some(settings) = settings.as_object() else {
-            return Err(self.cursor.error_at(at, "`%llguidance` wants a JSON object"));
+            return Err(self
+                .cursor
+                .error_at(at, "`%llguidance` wants a JSON object"));
         };
-        match settings.keys().find(|key| !WITHOUT_EFFECT.contains(&key.as_str())) {
-            Some(key) => Err(self.cursor.error_at(at, format!("the setting `{key}` is not supported"))),
+        match settings
+            .keys()
+            .find(|key| !WITHOUT_EFFECT.contains(&key.as_str()))
+        {
+            Some(key) => Err(self
+                .cursor
+                .error_at(at, format!("the setting `{key}` is not supported"))),
             None => Ok(()),
         }
     }
@@ -150,7 +176,9 @@ impl Parser<'_> {
                 self.cursor.seek(at + values.byte_offset());
                 Ok((value, at))
             }
-            Some(Err(error)) => Err(self.cursor.error_at(at, format!("the JSON here cannot be read: {error}"))),
+            Some(Err(error)) => Err(self
+                .cursor
+                .error_at(at, format!("the JSON here cannot be read: {error}"))),
             None => Err(self.cursor.expected("JSON")),
         }
     }
@@ -158,7 +186,9 @@ impl Parser<'_> {
     /// Whether a definition or a directive begins here, rather than another part of an expression.
     fn sees_statement(&self) -> bool {
         let rest = self.cursor.rest();
-        if rest.is_empty() || (rest.starts_with('%') && !rest.starts_with("%json") && !rest.starts_with("%regex")) {
+        if rest.is_empty()
+            || (rest.starts_with('%') && !rest.starts_with("%json") && !rest.starts_with("%regex"))
+        {
             return true;
         }
         let rest = rest.trim_start_matches(['!', '?']);
@@ -177,7 +207,9 @@ impl Parser<'_> {
         }
         after = after.trim_start_matches([' ', '\t']);
         if let Some(priority) = after.strip_prefix('.') {
-            after = priority.trim_start_matches(['-', ' ']).trim_start_matches(|c: char| c.is_ascii_digit());
+            after = priority
+                .trim_start_matches(['-', ' '])
+                .trim_start_matches(|c: char| c.is_ascii_digit());
         }
         after.trim_start_matches([' ', '\t']).starts_with(':')
     }
@@ -185,13 +217,19 @@ impl Parser<'_> {
     fn definition(&mut self, kind: Kind) -> Result<Definition, ConstrainError> {
         self.cursor.eat_while(|c| c == '!' || c == '?');
         let Some((name, at)) = self.name() else {
-            return Err(self.cursor.expected("the name of a rule or terminal, or a directive"));
+            return Err(self
+                .cursor
+                .expected("the name of a rule or terminal, or a directive"));
         };
         let mut parameters = Vec::new();
         if self.cursor.eat("{") {
             loop {
                 self.space();
-                parameters.push(self.name().ok_or_else(|| self.cursor.expected("the name of a parameter"))?.0);
+                parameters.push(
+                    self.name()
+                        .ok_or_else(|| self.cursor.expected("the name of a parameter"))?
+                        .0,
+                );
                 self.space();
                 if !self.cursor.eat(",") {
                     self.expect("}")?;
@@ -215,9 +253,18 @@ impl Parser<'_> {
         self.expect(":")?;
         let body = self.alternatives()?;
         if !self.sees_statement() {
-            return Err(self.cursor.expected("a part of an expression or the next definition"));
+            return Err(self
+                .cursor
+                .expected("a part of an expression or the next definition"));
         }
-        Ok(Definition { name, at, parameters, options, body, kind })
+        Ok(Definition {
+            name,
+            at,
+            parameters,
+            options,
+            body,
+            kind,
+        })
     }
 
     /// `lazy`, `suffix="…"`, `capture`, `capture="…"` of llguidance.
@@ -225,7 +272,9 @@ impl Parser<'_> {
         let mut options = Options::default();
         loop {
             self.blank();
-            let Some((name, at)) = self.name() else { return Err(self.cursor.expected("an option")) };
+            let Some((name, at)) = self.name() else {
+                return Err(self.cursor.expected("an option"));
+            };
             self.blank();
             let value = match self.cursor.eat("=") {
                 true => {
@@ -239,7 +288,11 @@ impl Parser<'_> {
                 ("suffix", Some(value)) => options.suffix = Some(value),
                 // Captures are for reading a finished text; they leave the language as it is.
                 ("capture", _) => {}
-                _ => return Err(self.cursor.error_at(at, format!("the option `{name}` is not supported"))),
+                _ => {
+                    return Err(self
+                        .cursor
+                        .error_at(at, format!("the option `{name}` is not supported")));
+                }
             }
             self.blank();
             if !self.cursor.eat(",") {
@@ -271,7 +324,8 @@ impl Parser<'_> {
         }
         if self.cursor.eat("->") {
             self.space();
-            self.name().ok_or_else(|| self.cursor.expected("the name of an alias"))?;
+            self.name()
+                .ok_or_else(|| self.cursor.expected("the name of an alias"))?;
             self.blank();
         }
         Ok(match parts.len() {
@@ -285,7 +339,12 @@ impl Parser<'_> {
         loop {
             self.space();
             // A new line goes on with the expression unless a statement begins there.
-            if self.cursor.peek().is_none_or(|c| matches!(c, '\n' | '\r' | '#')) || self.cursor.sees("//") {
+            if self
+                .cursor
+                .peek()
+                .is_none_or(|c| matches!(c, '\n' | '\r' | '#'))
+                || self.cursor.sees("//")
+            {
                 self.blank();
                 if self.sees_statement() {
                     break;
@@ -325,19 +384,31 @@ impl Parser<'_> {
                         return Ok(atom);
                     }
                     let min = self.cursor.count()?;
-                    let max = if self.cursor.eat("..") { self.cursor.count()? } else { min };
+                    let max = if self.cursor.eat("..") {
+                        self.cursor.count()?
+                    } else {
+                        min
+                    };
                     atom = self.repeat(at, atom, min, Some(max))?;
                     continue;
                 }
                 Some('{') => {
                     self.cursor.bump();
                     self.space();
-                    let min = if self.cursor.sees(",") { 0 } else { self.cursor.count()? };
+                    let min = if self.cursor.sees(",") {
+                        0
+                    } else {
+                        self.cursor.count()?
+                    };
                     self.space();
                     let mut max = Some(min);
                     if self.cursor.eat(",") {
                         self.space();
-                        max = if self.cursor.sees("}") { None } else { Some(self.cursor.count()?) };
+                        max = if self.cursor.sees("}") {
+                            None
+                        } else {
+                            Some(self.cursor.count()?)
+                        };
                         self.space();
                     }
                     self.expect("}")?;
@@ -354,16 +425,50 @@ impl Parser<'_> {
         }
     }
 
-    fn repeat(&mut self, at: usize, of: Ast, min: u32, max: Option<u32>) -> Result<Ast, ConstrainError> {
-        if depth(&of) >= MOST_REPETITIONS {
-            let reason = format!("more than {MOST_REPETITIONS} repetitions on one another");
+    fn repeat(
+        &self,
+        at: usize,
+        of: Ast,
+        min: u32,
+        max: Option<u32>,
+    ) -> Result<Ast, ConstrainError> {
+        if let Some(max) = max
+            && max < min
+        {
+            let reason = format!("repetition of at least {min} and at most {max} times");
             return Err(self.cursor.error_at(at, reason));
         }
-        match max {
-            Some(max) if max < min => {
-                Err(self.cursor.error_at(at, format!("repetition of at least {min} and at most {max} times")))
+        match (of, min, max) {
+            // Repetitions of repetitions by `?`, `*` and `+` are one.
+            (
+                Ast::Repeat {
+                    of,
+                    min: inner_min @ 0..=1,
+                    max: inner_max @ (None | Some(1)),
+                },
+                0..=1,
+                None | Some(1),
+            ) => {
+                let max = if max.is_none() || inner_max.is_none() {
+                    None
+                } else {
+                    Some(1)
+                };
+                Ok(Ast::Repeat {
+                    of,
+                    min: min.min(inner_min),
+                    max,
+                })
             }
-            _ => Ok(Ast::Repeat { of: Box::new(of), min, max }),
+            (of, min, max) if depth(&of) < MOST_REPETITIONS => Ok(Ast::Repeat {
+                of: Box::new(of),
+                min,
+                max,
+            }),
+            _ => {
+                let reason = format!("more than {MOST_REPETITIONS} repetitions on one another");
+                Err(self.cursor.error_at(at, reason))
+            }
         }
     }
 
@@ -377,7 +482,11 @@ impl Parser<'_> {
                 self.expect(if open == '(' { ")" } else { "]" })?;
                 Ok(match open {
                     '(' => inner,
-                    _ => Ast::Repeat { of: Box::new(inner), min: 0, max: Some(1) },
+                    _ => Ast::Repeat {
+                        of: Box::new(inner),
+                        min: 0,
+                        max: Some(1),
+                    },
                 })
             }
             Some('"') => self.text_or_range(),
@@ -395,14 +504,24 @@ impl Parser<'_> {
                 Ok(Ast::Json { schema, at })
             }
             Some('%') if self.cursor.eat("%regex") => self.substring(),
-            Some('<') => Err(self.cursor.error("token references are not supported: the grammar describes text")),
-            Some('@') => Err(self.cursor.error("references to other grammars are not supported")),
+            Some('<') => Err(self
+                .cursor
+                .error("token references are not supported: the grammar describes text")),
+            Some('@') => Err(self
+                .cursor
+                .error("references to other grammars are not supported")),
             Some(_) => match self.name() {
                 Some((name, at)) => {
                     let arguments = self.arguments()?;
-                    Ok(Ast::Name { name, arguments, at })
+                    Ok(Ast::Name {
+                        name,
+                        arguments,
+                        at,
+                    })
                 }
-                None => Err(self.cursor.expected("a string, a regular expression, a name or a group")),
+                None => Err(self
+                    .cursor
+                    .expected("a string, a regular expression, a name or a group")),
             },
             None => Err(self.cursor.expected("an expression")),
         }
@@ -410,8 +529,13 @@ impl Parser<'_> {
 
     /// `{a, b}` directly behind the name of a template; `{2,3}` is a repetition instead.
     fn arguments(&mut self) -> Result<Vec<Ast>, ConstrainError> {
-        let Some(inner) = self.cursor.rest().strip_prefix('{') else { return Ok(Vec::new()) };
-        if inner.trim_start().starts_with(|c: char| c.is_ascii_digit() || c == ',') {
+        let Some(inner) = self.cursor.rest().strip_prefix('{') else {
+            return Ok(Vec::new());
+        };
+        if inner
+            .trim_start()
+            .starts_with(|c: char| c.is_ascii_digit() || c == ',')
+        {
             return Ok(Vec::new());
         }
         self.cursor.bump();
@@ -441,12 +565,20 @@ impl Parser<'_> {
             let mut ends = (low.chars(), high.chars());
             return match (ends.0.next(), ends.0.next(), ends.1.next(), ends.1.next()) {
                 (Some(low), None, Some(high), None) if low <= high => Ok(Ast::Range(low, high)),
-                _ => Err(self.cursor.error_at(at, "a range wants one character on each side, the lower first")),
+                _ => Err(self.cursor.error_at(
+                    at,
+                    "a range wants one character on each side, the lower first",
+                )),
             };
         }
         self.cursor.seek(here);
-        let ignore_case = self.cursor.sees("i") && !self.cursor.rest()[1..].starts_with(is_name) && self.cursor.eat("i");
-        Ok(Ast::Text { text: low, ignore_case })
+        let ignore_case = self.cursor.sees("i")
+            && !self.cursor.rest()[1..].starts_with(is_name)
+            && self.cursor.eat("i");
+        Ok(Ast::Text {
+            text: low,
+            ignore_case,
+        })
     }
 
     fn text(&mut self) -> Result<String, ConstrainError> {
@@ -457,7 +589,11 @@ impl Parser<'_> {
             let at = self.cursor.at();
             match self.cursor.bump() {
                 Some('"') => return Ok(text),
-                None | Some('\n') => return Err(self.cursor.error_at(start, "the string is not closed by `\"`")),
+                None | Some('\n') => {
+                    return Err(self
+                        .cursor
+                        .error_at(start, "the string is not closed by `\"`"));
+                }
                 Some('\\') => {}
                 Some(c) => {
                     text.push(c);
@@ -478,9 +614,15 @@ impl Parser<'_> {
                 Some('U') => self.cursor.hex(8)?,
                 Some(c) if c.is_ascii_punctuation() => c,
                 Some(c) => {
-                    return Err(self.cursor.error_at(at, format!("unknown escape `\\{}`", c.escape_debug())));
+                    return Err(self
+                        .cursor
+                        .error_at(at, format!("unknown escape `\\{}`", c.escape_debug())));
                 }
-                None => return Err(self.cursor.error_at(start, "the string is not closed by `\"`")),
+                None => {
+                    return Err(self
+                        .cursor
+                        .error_at(start, "the string is not closed by `\"`"));
+                }
             });
         }
     }
@@ -496,12 +638,20 @@ impl Parser<'_> {
         });
         let pattern = pattern.to_owned();
         if !self.cursor.eat("/") {
-            return Err(self.cursor.error_at(at, "the regular expression is not closed by `/`"));
+            return Err(self
+                .cursor
+                .error_at(at, "the regular expression is not closed by `/`"));
         }
         let flags_at = self.cursor.at();
-        let flags = self.cursor.eat_while(|c| c.is_ascii_alphabetic()).to_owned();
+        let flags = self
+            .cursor
+            .eat_while(|c| c.is_ascii_alphabetic())
+            .to_owned();
         if let Some(flag) = flags.chars().find(|flag| !"imsux".contains(*flag)) {
-            return Err(self.cursor.error_at(flags_at, format!("the flag `{flag}` of a regular expression is unknown")));
+            return Err(self.cursor.error_at(
+                flags_at,
+                format!("the flag `{flag}` of a regular expression is unknown"),
+            ));
         }
         Ok(Ast::Regex { pattern, flags, at })
     }
@@ -512,10 +662,13 @@ impl Parser<'_> {
         let mut entries = value.as_object().into_iter().flatten();
         let chunks = match (entries.next(), entries.next()) {
             (Some((key, value)), None) => match (key.as_str(), value) {
-                ("substring_chunks", serde_json::Value::Array(chunks)) => {
-                    chunks.iter().map(|chunk| chunk.as_str().map(str::to_owned)).collect()
+                ("substring_chunks", serde_json::Value::Array(chunks)) => chunks
+                    .iter()
+                    .map(|chunk| chunk.as_str().map(str::to_owned))
+                    .collect(),
+                ("substring_chars", serde_json::Value::String(text)) => {
+                    Some(text.chars().map(String::from).collect())
                 }
-                ("substring_chars", serde_json::Value::String(text)) => Some(text.chars().map(String::from).collect()),
                 ("substring_words", serde_json::Value::String(text)) => Some(words(text)),
                 _ => None,
             },

@@ -17,7 +17,11 @@ use super::{
 };
 
 /// Resolves a file.
-pub(super) fn resolve(file: File, cursor: &Cursor<'_>, limits: &Limits) -> Result<Grammar, ConstrainError> {
+pub(super) fn resolve(
+    file: File,
+    cursor: &Cursor<'_>,
+    limits: &Limits,
+) -> Result<Grammar, ConstrainError> {
     let library = library(&file, cursor, limits)?;
     let mut resolver = Resolver {
         cursor,
@@ -59,7 +63,9 @@ pub(super) fn resolve(file: File, cursor: &Cursor<'_>, limits: &Limits) -> Resul
     };
     if let Some(ignored) = resolver.ignored {
         let body = Expr::Seq(vec![Expr::Rule(start), Expr::Rule(ignored)]);
-        start = resolver.names.anonymous("start".to_owned(), Body::Expr(body));
+        start = resolver
+            .names
+            .anonymous("start".to_owned(), Body::Expr(body));
     }
     resolver.names.finish(cursor, start)
 }
@@ -99,7 +105,9 @@ fn library(file: &File, cursor: &Cursor<'_>, limits: &Limits) -> Result<Library,
                 definition.body = Ast::Alt(vec![earlier.body.clone(), definition.body]);
             }
             (Kind::Override | Kind::Extend, None) => {
-                let reason = format!("`{name}` is not defined before; there is nothing to override or extend");
+                let reason = format!(
+                    "`{name}` is not defined before; there is nothing to override or extend"
+                );
                 return Err(cursor.error_at(definition.at, reason));
             }
         }
@@ -161,7 +169,9 @@ impl Resolver<'_> {
     /// Reads a terminal that need not be used, so that its errors show.
     fn check_terminal(&mut self, definition: &Definition) -> Result<(), ConstrainError> {
         if !definition.parameters.is_empty() {
-            return Err(self.cursor.error_at(definition.at, "terminals cannot be templates"));
+            return Err(self
+                .cursor
+                .error_at(definition.at, "terminals cannot be templates"));
         }
         if matches!(definition.body, Ast::Substring(_)) || definition.options.lazy {
             return Ok(());
@@ -176,15 +186,28 @@ impl Resolver<'_> {
             return Ok(rule);
         }
         let arguments = key.1.clone();
-        let rule = self.names.reserve(self.library.definitions[definition].1.name.clone());
+        let rule = self
+            .names
+            .reserve(self.library.definitions[definition].1.name.clone());
         Limits::check("max_nodes", self.names.len(), self.limits.max_nodes)?;
         self.instances.insert(key, rule);
-        self.pending.push(Pending { rule, definition, arguments });
+        self.pending.push(Pending {
+            rule,
+            definition,
+            arguments,
+        });
         Ok(rule)
     }
 
     fn write(&mut self, pending: Pending) -> Result<(), ConstrainError> {
-        let Definition { name, at, parameters, options, body, .. } = &self.library.definitions[pending.definition].1;
+        let Definition {
+            name,
+            at,
+            parameters,
+            options,
+            body,
+            ..
+        } = &self.library.definitions[pending.definition].1;
         if options.lazy || options.suffix.is_some() {
             let body = match &options.suffix {
                 Some(suffix) => &Ast::Seq(vec![body.clone(), suffix.clone()]),
@@ -195,8 +218,11 @@ impl Resolver<'_> {
             self.names.fill(pending.rule, Body::Expr(body));
             return Ok(());
         }
-        let parameters: Vec<(&str, &Expr)> =
-            parameters.iter().map(String::as_str).zip(&pending.arguments).collect();
+        let parameters: Vec<(&str, &Expr)> = parameters
+            .iter()
+            .map(String::as_str)
+            .zip(&pending.arguments)
+            .collect();
         let body = self.expr(body, &parameters)?;
         self.names.fill(pending.rule, Body::Expr(body));
         Ok(())
@@ -224,20 +250,27 @@ impl Resolver<'_> {
                 };
                 Ok(self.behind_ignored(literal))
             }
-            Ast::Range(low, high) => Ok(self.behind_ignored(Expr::class(vec![(*low, *high)], false))),
+            Ast::Range(low, high) => {
+                Ok(self.behind_ignored(Expr::class(vec![(*low, *high)], false)))
+            }
             Ast::Regex { pattern, flags, at } => {
                 let key = (pattern.clone(), flags.clone());
                 let literal = match self.literals.get(&key) {
                     Some(known) => known.clone(),
                     None => {
-                        let literal = self.lexeme(format!("/{pattern}/"), ast, FILE, Take::Longest, *at)?;
+                        let literal =
+                            self.lexeme(format!("/{pattern}/"), ast, FILE, Take::Longest, *at)?;
                         self.literals.insert(key, literal.clone());
                         literal
                     }
                 };
                 Ok(self.behind_ignored(literal))
             }
-            Ast::Name { name, arguments, at } => {
+            Ast::Name {
+                name,
+                arguments,
+                at,
+            } => {
                 if let Some((_, value)) = parameters.iter().find(|parameter| parameter.0 == name) {
                     self.grow(size(value))?;
                     return Ok((*value).clone());
@@ -248,23 +281,52 @@ impl Resolver<'_> {
                 }
             }
             Ast::Seq(parts) => {
-                let parts: Result<_, _> = parts.iter().map(|part| self.expr(part, parameters)).collect();
+                let parts: Result<_, _> = parts
+                    .iter()
+                    .map(|part| self.expr(part, parameters))
+                    .collect();
                 Ok(Expr::seq(parts?))
             }
             Ast::Alt(parts) => {
-                let parts: Result<_, _> = parts.iter().map(|part| self.expr(part, parameters)).collect();
-                Ok(Expr::alt(parts?))
+                let parts: Result<_, _> = parts
+                    .iter()
+                    .map(|part| self.expr(part, parameters))
+                    .collect();
+                Ok(self.alternatives(parts?))
             }
-            Ast::Repeat { of, min, max } => Ok(Expr::repeat(self.expr(of, parameters)?, *min, *max)),
+            Ast::Repeat { of, min, max } => {
+                Ok(Expr::repeat(self.expr(of, parameters)?, *min, *max))
+            }
             Ast::Substring(chunks) => {
                 let run = self.substring(chunks)?;
                 Ok(self.behind_ignored(run))
             }
-            Ast::And(_, at) | Ast::Not(_, at) => {
-                Err(self.cursor.error_at(*at, "`&` and `~` combine terminals; they cannot stand in a rule"))
-            }
+            Ast::And(_, at) | Ast::Not(_, at) => Err(self.cursor.error_at(
+                *at,
+                "`&` and `~` combine terminals; they cannot stand in a rule",
+            )),
             Ast::Json { at, .. } => Err(self.cursor.error_at(*at, "`%json` is not supported")),
         }
+    }
+
+    /// Alternatives, of which those that are one terminal share what is ignored before it.
+    fn alternatives(&self, parts: Vec<Expr>) -> Expr {
+        let Some(ignored) = self.ignored else {
+            return Expr::alt(parts);
+        };
+        let (mut terminals, mut others) = (Vec::new(), Vec::new());
+        for part in parts {
+            match part {
+                Expr::Seq(mut pair) if pair.len() == 2 && pair[0] == Expr::Rule(ignored) => {
+                    terminals.extend(pair.pop())
+                }
+                other => others.push(other),
+            }
+        }
+        if !terminals.is_empty() {
+            others.push(self.behind_ignored(Expr::alt(terminals)));
+        }
+        Expr::alt(others)
     }
 
     fn grow(&mut self, nodes: usize) -> Result<(), ConstrainError> {
@@ -280,21 +342,31 @@ impl Resolver<'_> {
         at: usize,
     ) -> Result<Expr, ConstrainError> {
         let Some(id) = self.library.find(FILE, name) else {
-            return Err(self.cursor.error_at(at, format!("rule `{name}` is not defined")));
+            return Err(self
+                .cursor
+                .error_at(at, format!("rule `{name}` is not defined")));
         };
         let wanted = self.library.definitions[id].1.parameters.len();
         if wanted != arguments.len() {
-            let reason = format!("template `{name}` wants {wanted} arguments, {} are given", arguments.len());
+            let reason = format!(
+                "template `{name}` wants {wanted} arguments, {} are given",
+                arguments.len()
+            );
             return Err(self.cursor.error_at(at, reason));
         }
-        let arguments: Result<_, _> = arguments.iter().map(|argument| self.expr(argument, parameters)).collect();
+        let arguments: Result<_, _> = arguments
+            .iter()
+            .map(|argument| self.expr(argument, parameters))
+            .collect();
         self.rule(id, arguments?).map(Expr::Rule)
     }
 
     fn terminal(&mut self, name: &str, at: usize) -> Result<Expr, ConstrainError> {
         let Some(id) = self.library.find(FILE, name) else {
             let reason = match self.declared.iter().any(|declared| declared.0 == name) {
-                true => format!("terminal `{name}` is declared without a pattern: there is no lexer that could know it"),
+                true => format!(
+                    "terminal `{name}` is declared without a pattern: there is no lexer that could know it"
+                ),
                 false => format!("terminal `{name}` is not defined"),
             };
             return Err(self.cursor.error_at(at, reason));
@@ -333,7 +405,9 @@ impl Resolver<'_> {
     ) -> Result<Expr, ConstrainError> {
         let mut lexeme = self.terminals.automaton(ast, scope, take, at)?;
         self.grow(lexeme.states.len())?;
-        if let Some(text) = lexeme.only_text() {
+        if let Some(text) = lexeme.only_text()
+            && !lexeme.wins
+        {
             return Ok(Expr::Bytes(text));
         }
         lexeme.longest &= lexeme.goes_on();
@@ -350,7 +424,9 @@ impl Resolver<'_> {
             if let Some(next) = next {
                 parts.push(Expr::repeat(Expr::Rule(next), 0, Some(1)));
             }
-            let rule = self.names.anonymous("%regex".to_owned(), Body::Expr(Expr::seq(parts)));
+            let rule = self
+                .names
+                .anonymous("%regex".to_owned(), Body::Expr(Expr::seq(parts)));
             alternatives.push(Expr::Rule(rule));
             next = Some(rule);
         }

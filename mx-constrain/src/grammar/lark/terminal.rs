@@ -68,7 +68,13 @@ pub(super) struct Terminals<'a> {
 
 impl<'a> Terminals<'a> {
     pub(super) fn new(cursor: &'a Cursor<'a>, limits: &'a Limits, library: &'a Library) -> Self {
-        Self { cursor, limits, library, done: FastMap::default(), open: Vec::new() }
+        Self {
+            cursor,
+            limits,
+            library,
+            done: FastMap::default(),
+            open: Vec::new(),
+        }
     }
 
     /// The automaton of a terminal that stands at `at`.
@@ -79,7 +85,10 @@ impl<'a> Terminals<'a> {
         take: Take,
         at: usize,
     ) -> Result<Lexeme, ConstrainError> {
-        let around = || self.cursor.error_at(at, "a terminal cannot look around itself (`^`, `$`, `\\b`)");
+        let around = || {
+            self.cursor
+                .error_at(at, "a terminal cannot look around itself (`^`, `$`, `\\b`)")
+        };
         if self.is_boolean(ast, scope)? {
             let mut dfa = self.dfa(ast, scope, at)?;
             return from_dfa(&mut dfa, take, self.limits);
@@ -133,18 +142,25 @@ impl<'a> Terminals<'a> {
             let hir = self.expand(ast, scope)?.hir;
             return match pattern_dfa(&hir, self.limits)? {
                 Some(dfa) => Ok(dfa),
-                None => Err(self.cursor.error_at(at, "a terminal cannot look around itself (`^`, `$`, `\\b`)")),
+                None => Err(self
+                    .cursor
+                    .error_at(at, "a terminal cannot look around itself (`^`, `$`, `\\b`)")),
             };
         }
         match ast {
             Ast::And(parts, at) => {
-                let parts = parts.iter().map(|part| self.dfa(part, scope, *at)).collect::<Result<_, _>>()?;
+                let parts = parts
+                    .iter()
+                    .map(|part| self.dfa(part, scope, *at))
+                    .collect::<Result<_, _>>()?;
                 Dfa::and(parts, self.limits)
             }
             Ast::Not(of, at) => self.dfa(of, scope, *at)?.not(self.limits),
             Ast::Alt(parts) => {
-                let parts: Result<Vec<Dfa>, _> =
-                    parts.iter().map(|part| self.dfa(part, scope, at)?.not(self.limits)).collect();
+                let parts: Result<Vec<Dfa>, _> = parts
+                    .iter()
+                    .map(|part| self.dfa(part, scope, at)?.not(self.limits))
+                    .collect();
                 Dfa::and(parts?, self.limits)?.not(self.limits)
             }
             Ast::Name { name, at, .. } => match self.library.find(scope, name) {
@@ -155,42 +171,74 @@ impl<'a> Terminals<'a> {
                     self.open.pop();
                     dfa
                 }
-                None => Err(self.cursor.error_at(*at, format!("terminal `{name}` is not defined"))),
+                None => Err(self
+                    .cursor
+                    .error_at(*at, format!("terminal `{name}` is not defined"))),
             },
-            _ => Err(self.cursor.error_at(at, "`&` and `~` cannot stand in a part of a sequence or a repetition")),
+            _ => Err(self.cursor.error_at(
+                at,
+                "`&` and `~` cannot stand in a part of a sequence or a repetition",
+            )),
         }
     }
 
     fn enter(&mut self, id: usize, name: &str, at: usize) -> Result<(), ConstrainError> {
         if self.open.contains(&id) {
-            return Err(self.cursor.error_at(at, format!("terminal `{name}` contains itself; only rules may do that")));
+            return Err(self.cursor.error_at(
+                at,
+                format!("terminal `{name}` contains itself; only rules may do that"),
+            ));
         }
         self.open.push(id);
-        Limits::check("max_nesting", self.open.len(), self.limits.max_nesting.min(DEEPEST))
+        Limits::check(
+            "max_nesting",
+            self.open.len(),
+            self.limits.max_nesting.min(DEEPEST),
+        )
     }
 
     /// The regular expression of `ast`.
     pub(super) fn expand(&mut self, ast: &Ast, scope: Scope) -> Result<Sized, ConstrainError> {
         let sized = match ast {
-            Ast::Empty => Sized { hir: Hir::empty(), size: 1 },
-            Ast::Text { text, ignore_case: false } => {
-                Sized { hir: Hir::literal(text.as_bytes()), size: 1 + text.len() }
-            }
-            Ast::Text { text, ignore_case: true } => {
+            Ast::Empty => Sized {
+                hir: Hir::empty(),
+                size: 1,
+            },
+            Ast::Text {
+                text,
+                ignore_case: false,
+            } => Sized {
+                hir: Hir::literal(text.as_bytes()),
+                size: 1 + text.len(),
+            },
+            Ast::Text {
+                text,
+                ignore_case: true,
+            } => {
                 let letters = text.chars().map(|c| {
                     let mut class = ClassUnicode::new([ClassUnicodeRange::new(c, c)]);
                     // Fails only without the case tables, which this crate's features include.
                     let _ = class.try_case_fold_simple();
                     Hir::class(Class::Unicode(class))
                 });
-                Sized { hir: Hir::concat(letters.collect()), size: 1 + text.len() }
+                Sized {
+                    hir: Hir::concat(letters.collect()),
+                    size: 1 + text.len(),
+                }
             }
             Ast::Range(low, high) => {
                 let class = ClassUnicode::new([ClassUnicodeRange::new(*low, *high)]);
-                Sized { hir: Hir::class(Class::Unicode(class)), size: 1 }
+                Sized {
+                    hir: Hir::class(Class::Unicode(class)),
+                    size: 1,
+                }
             }
             Ast::Regex { pattern, flags, at } => self.regex(pattern, flags, *at)?,
-            Ast::Name { name, arguments, at } => {
+            Ast::Name {
+                name,
+                arguments,
+                at,
+            } => {
                 if !arguments.is_empty() {
                     return Err(self.cursor.error_at(*at, "terminals cannot be templates"));
                 }
@@ -198,24 +246,43 @@ impl<'a> Terminals<'a> {
             }
             Ast::Seq(parts) => {
                 let (parts, size) = self.parts(parts, scope)?;
-                Sized { hir: Hir::concat(parts), size }
+                Sized {
+                    hir: Hir::concat(parts),
+                    size,
+                }
             }
             Ast::Alt(parts) => {
                 let (parts, size) = self.parts(parts, scope)?;
-                Sized { hir: Hir::alternation(parts), size }
+                Sized {
+                    hir: Hir::alternation(parts),
+                    size,
+                }
             }
             Ast::Repeat { of, min, max } => {
                 let of = self.expand(of, scope)?;
                 let sub = Box::new(of.hir);
-                let repetition = Repetition { min: *min, max: *max, greedy: true, sub };
-                Sized { hir: Hir::repetition(repetition), size: of.size + 1 }
+                let repetition = Repetition {
+                    min: *min,
+                    max: *max,
+                    greedy: true,
+                    sub,
+                };
+                Sized {
+                    hir: Hir::repetition(repetition),
+                    size: of.size + 1,
+                }
             }
             Ast::Substring(chunks) => self.substring(chunks),
             Ast::And(_, at) | Ast::Not(_, at) => {
-                return Err(self.cursor.error_at(*at, "`&` and `~` cannot stand in a part of a sequence or a repetition"));
+                return Err(self.cursor.error_at(
+                    *at,
+                    "`&` and `~` cannot stand in a part of a sequence or a repetition",
+                ));
             }
             Ast::Json { at, .. } => {
-                return Err(self.cursor.error_at(*at, "a JSON Schema can only stand in a rule"));
+                return Err(self
+                    .cursor
+                    .error_at(*at, "a JSON Schema can only stand in a rule"));
             }
         };
         Limits::check("max_nodes", sized.size, self.limits.max_nodes)?;
@@ -236,14 +303,18 @@ impl<'a> Terminals<'a> {
 
     fn named(&mut self, name: &str, scope: Scope, at: usize) -> Result<Sized, ConstrainError> {
         let Some(id) = self.library.find(scope, name) else {
-            return Err(self.cursor.error_at(at, format!("terminal `{name}` is not defined")));
+            return Err(self
+                .cursor
+                .error_at(at, format!("terminal `{name}` is not defined")));
         };
         if let Some(done) = self.done.get(&id) {
             return Ok(done.clone());
         }
         let (scope, definition) = &self.library.definitions[id];
         if !is_terminal(name) {
-            return Err(self.cursor.error_at(at, format!("a terminal cannot contain the rule `{name}`")));
+            return Err(self
+                .cursor
+                .error_at(at, format!("a terminal cannot contain the rule `{name}`")));
         }
         self.enter(id, name, at)?;
         let sized = self.expand(&definition.body, *scope)?;
@@ -263,14 +334,23 @@ impl<'a> Terminals<'a> {
             .build()
             .parse(pattern);
         match parsed {
-            Ok(hir) => Ok(Sized { hir, size: 1 + pattern.len() }),
+            Ok(hir) => Ok(Sized {
+                hir,
+                size: 1 + pattern.len(),
+            }),
             Err(error) => {
                 let (offset, reason) = match &error {
-                    regex_syntax::Error::Parse(error) => (error.span().start.offset, error.kind().to_string()),
-                    regex_syntax::Error::Translate(error) => (error.span().start.offset, error.kind().to_string()),
+                    regex_syntax::Error::Parse(error) => {
+                        (error.span().start.offset, error.kind().to_string())
+                    }
+                    regex_syntax::Error::Translate(error) => {
+                        (error.span().start.offset, error.kind().to_string())
+                    }
                     _ => (0, error.to_string()),
                 };
-                Err(self.cursor.error_at(at + offset, format!("regular expression: {reason}")))
+                Err(self
+                    .cursor
+                    .error_at(at + offset, format!("regular expression: {reason}")))
             }
         }
     }
@@ -286,12 +366,18 @@ impl<'a> Terminals<'a> {
                 tail.extend_from_slice(chunk.as_bytes());
                 size += tail.len();
                 if size > self.limits.max_nodes {
-                    return Sized { hir: Hir::empty(), size };
+                    return Sized {
+                        hir: Hir::empty(),
+                        size,
+                    };
                 }
                 alternatives.push(Hir::literal(tail.clone()));
             }
         }
-        Sized { hir: Hir::alternation(alternatives), size }
+        Sized {
+            hir: Hir::alternation(alternatives),
+            size,
+        }
     }
 }
 

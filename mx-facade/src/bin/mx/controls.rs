@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use mx::GenerateRequest;
 use mx::request::{DrafterKind, GrammarSyntax, Voting, schema_from_shorthand};
+use mx::steer::apply::Steer;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -29,6 +30,26 @@ pub(crate) struct ConstraintFlags {
     /// A text that the output may be; give it several times
     #[arg(long, value_name = "TEXT")]
     choice: Vec<String>,
+}
+
+/// What steers the model.
+#[derive(Args)]
+#[command(next_help_heading = "Steering")]
+pub(crate) struct SteeringFlags {
+    /// Vector or preset: ID|NAME|FILE|PRESET[:STRENGTH][@LAYERS], for example brevity:0.5 or sv_1a2b@10-14; may be
+    /// given several times
+    #[arg(long, value_name = "VECTOR")]
+    steer: Vec<Steer>,
+}
+
+impl SteeringFlags {
+    /// Puts what was typed into a request.
+    pub(crate) fn apply(&self, request: &mut GenerateRequest) {
+        if !self.steer.is_empty() {
+            let spec = request.steering.steering.get_or_insert_default();
+            spec.vectors.extend(self.steer.iter().cloned());
+        }
+    }
 }
 
 /// How many outputs, and how their tokens are found.

@@ -1,6 +1,7 @@
 //! What can be typed.
 
-use crate::controls::{ConstraintFlags, StrategyFlags};
+use crate::controls::{ConstraintFlags, SteeringFlags, StrategyFlags};
+use crate::steer::SteerCommand;
 use clap::{Args, Parser, Subcommand};
 use mx::Overflow;
 use mx::runtime::device::DeviceId;
@@ -21,7 +22,7 @@ pub(crate) enum Command {
     /// Answer a prompt, streaming the text
     Generate(Box<GenerateFlags>),
     /// Talk with a model
-    Chat(ChatFlags),
+    Chat(Box<ChatFlags>),
     /// Fetch a model into the model folder
     Pull {
         /// Name, hub repository (org/repo[@revision][:file]) or path
@@ -49,6 +50,11 @@ pub(crate) enum Command {
     },
     /// Turn text into tokens, or tokens into text
     Tokenize(TokenizeFlags),
+    /// Make, keep and measure steering vectors
+    Steer {
+        #[command(subcommand)]
+        command: SteerCommand,
+    },
     /// List the devices of this build and machine
     Devices {
         /// One JSON array instead of a table
@@ -80,6 +86,8 @@ pub(crate) struct GenerateFlags {
     pub(crate) constraint: ConstraintFlags,
     #[command(flatten)]
     pub(crate) strategy: StrategyFlags,
+    #[command(flatten)]
+    pub(crate) steering: SteeringFlags,
 }
 
 #[derive(Args)]

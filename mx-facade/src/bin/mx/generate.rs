@@ -17,6 +17,7 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
     request.raw = flags.raw.then_some(true);
     flags.constraint.apply(&mut request)?;
     flags.strategy.apply(&mut request);
+    flags.steering.apply(&mut request);
     let interrupt = Interrupt::install()?;
     let mut client = load::client(&flags.model, &interrupt)?;
     load::others(&mut client, &request, &flags.model, &interrupt)?;

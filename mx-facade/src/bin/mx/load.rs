@@ -4,8 +4,11 @@ use crate::flags::{ModelFlags, SamplingFlags};
 use crate::interrupt::Interrupt;
 use crate::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use mx::pipeline::Loaded;
 use mx::runtime::model::{EngineChoice, LoadOptions, Model};
 use mx::runtime::source::{self, ModelRef, Progress, ResolvedModel, SourceKind, Store};
+use mx::steer::store::VectorStore;
+use mx::steering::Vectors;
 use mx::{Client, GenerateRequest};
 use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
@@ -54,7 +57,16 @@ pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Resul
             info.engine, info.device
         ));
     }
-    Ok(Client::with_model(model))
+    let mut client = Client::with_model(model);
+    if let Some(folder) = mx::home::vectors_dir(&env) {
+        client.set_vectors(Vectors::new(VectorStore::new(folder)));
+    }
+    Ok(client)
+}
+
+/// The model alone, for work that is no request.
+pub(crate) fn model(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Result<Loaded> {
+    Ok(open(&flags.model, flags, interrupt)?.into())
 }
 
 /// Loads the models that a request names besides the main one.

@@ -12,6 +12,7 @@ mod interrupt;
 mod load;
 mod models;
 mod show;
+mod steer;
 mod terminal;
 mod tokenize;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Show { model, json } => show::run(&model, json),
         Command::Rm { model } => models::remove(&model),
         Command::Tokenize(flags) => tokenize::run(&flags),
+        Command::Steer { command } => steer::run(&command),
         Command::Devices { json } => doctor::devices(json),
         Command::Doctor => doctor::run(),
     };

@@ -98,16 +98,37 @@ impl ByteSet {
         (a[0].count_ones() + a[1].count_ones() + a[2].count_ones() + a[3].count_ones()) as usize
     }
 
+    /// Number of members below `byte`.
+    #[inline]
+    pub const fn rank(&self, byte: u8) -> usize {
+        let mut below = Self::EMPTY;
+        let word = (byte >> 6) as usize;
+        let mut at = 0;
+        while at < word {
+            below.0[at] = self.0[at];
+            at += 1;
+        }
+        below.0[word] = self.0[word] & ((1 << (byte & 63)) - 1);
+        below.len()
+    }
+
     /// The member, when there is exactly one.
     #[inline]
     pub fn single(&self) -> Option<u8> {
-        if self.len() == 1 { self.iter().next() } else { None }
+        if self.len() == 1 {
+            self.iter().next()
+        } else {
+            None
+        }
     }
 
     /// The members in ascending order.
     #[inline]
     pub fn iter(&self) -> Iter {
-        Iter { words: self.0, at: 0 }
+        Iter {
+            words: self.0,
+            at: 0,
+        }
     }
 }
 
@@ -172,7 +193,10 @@ impl fmt::Display for ByteSet {
         let mut first = true;
         while let Some(low) = bytes.next() {
             let mut high = low;
-            while bytes.peek().is_some_and(|&next| next == high.wrapping_add(1)) {
+            while bytes
+                .peek()
+                .is_some_and(|&next| next == high.wrapping_add(1))
+            {
                 high = bytes.next().unwrap_or(high);
             }
             if !first {
@@ -197,13 +221,32 @@ mod tests {
     fn sets_behave_like_sets() {
         let digits = ByteSet::range(b'0', b'9');
         assert_eq!(digits.len(), 10);
-        assert_eq!(digits.iter().collect::<Vec<_>>(), (b'0'..=b'9').collect::<Vec<_>>());
+        assert_eq!(
+            digits.iter().collect::<Vec<_>>(),
+            (b'0'..=b'9').collect::<Vec<_>>()
+        );
         assert_eq!(digits.to_string(), "[0-9]");
         assert_eq!(ByteSet::ALL.difference(&ByteSet::WIDE).len(), 128);
         assert_eq!(digits.complement().union(&digits), ByteSet::ALL);
         assert_eq!(ByteSet::of(b'x').single(), Some(b'x'));
         assert_eq!(digits.single(), None);
+        assert_eq!(
+            (
+                digits.rank(b'0'),
+                digits.rank(b'7'),
+                digits.rank(b'a'),
+                digits.rank(0)
+            ),
+            (0, 7, 10, 0)
+        );
+        assert_eq!(ByteSet::ALL.rank(255), 255);
         assert!(ByteSet::EMPTY.is_subset(&digits) && !ByteSet::ALL.is_subset(&digits));
-        assert_eq!([0u8, 255, 63, 64].into_iter().collect::<ByteSet>().to_string(), "[0x00 ?-@ 0xff]");
+        assert_eq!(
+            [0u8, 255, 63, 64]
+                .into_iter()
+                .collect::<ByteSet>()
+                .to_string(),
+            "[0x00 ?-@ 0xff]"
+        );
     }
 }

@@ -10,8 +10,8 @@ use crate::machine::Machine;
 use crate::mask::Engine;
 use crate::text::{ChoiceMachine, PatternMachine};
 use crate::{
-    ByteSet, ConstrainError, ConstraintSpec, Exactness, GrammarSyntax, Limits, Matcher, SchemaOptions, Vocabulary,
-    grammar, schema,
+    ByteSet, ConstrainError, ConstraintSpec, Exactness, GrammarSyntax, Limits, Matcher,
+    SchemaOptions, Vocabulary, grammar, schema,
 };
 
 /// What a text must satisfy, compiled for a vocabulary.
@@ -74,7 +74,11 @@ impl Constraint {
     /// # Errors
     /// As [`compile`](Self::compile).
     pub fn json_schema(vocabulary: &Vocabulary, schema: &Value) -> Result<Self, ConstrainError> {
-        Self::compile(vocabulary, &ConstraintSpec::json_schema(schema.clone()), &Limits::default())
+        Self::compile(
+            vocabulary,
+            &ConstraintSpec::json_schema(schema.clone()),
+            &Limits::default(),
+        )
     }
 
     /// Any JSON object.
@@ -82,7 +86,11 @@ impl Constraint {
     /// # Errors
     /// As [`compile`](Self::compile).
     pub fn json_object(vocabulary: &Vocabulary) -> Result<Self, ConstrainError> {
-        Self::compile(vocabulary, &ConstraintSpec::json_object(), &Limits::default())
+        Self::compile(
+            vocabulary,
+            &ConstraintSpec::json_object(),
+            &Limits::default(),
+        )
     }
 
     /// Text that matches a pattern (ECMA-262) as a whole.
@@ -90,15 +98,27 @@ impl Constraint {
     /// # Errors
     /// As [`compile`](Self::compile).
     pub fn regex(vocabulary: &Vocabulary, pattern: &str) -> Result<Self, ConstrainError> {
-        Self::compile(vocabulary, &ConstraintSpec::regex(pattern), &Limits::default())
+        Self::compile(
+            vocabulary,
+            &ConstraintSpec::regex(pattern),
+            &Limits::default(),
+        )
     }
 
     /// Text that a grammar derives.
     ///
     /// # Errors
     /// As [`compile`](Self::compile).
-    pub fn grammar(vocabulary: &Vocabulary, syntax: GrammarSyntax, text: &str) -> Result<Self, ConstrainError> {
-        Self::compile(vocabulary, &ConstraintSpec::grammar(syntax, text), &Limits::default())
+    pub fn grammar(
+        vocabulary: &Vocabulary,
+        syntax: GrammarSyntax,
+        text: &str,
+    ) -> Result<Self, ConstrainError> {
+        Self::compile(
+            vocabulary,
+            &ConstraintSpec::grammar(syntax, text),
+            &Limits::default(),
+        )
     }
 
     /// One of some texts.
@@ -109,7 +129,11 @@ impl Constraint {
         vocabulary: &Vocabulary,
         choices: impl IntoIterator<Item = S>,
     ) -> Result<Self, ConstrainError> {
-        Self::compile(vocabulary, &ConstraintSpec::choices(choices), &Limits::default())
+        Self::compile(
+            vocabulary,
+            &ConstraintSpec::choices(choices),
+            &Limits::default(),
+        )
     }
 
     /// A matcher at the start of a text.
@@ -119,7 +143,10 @@ impl Constraint {
     pub fn matcher(&self) -> Result<Matcher, ConstrainError> {
         let inner = &*self.0;
         let mut current = inner.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let worn = current.lock().unwrap_or_else(PoisonError::into_inner).is_worn();
+        let worn = current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_worn();
         if worn {
             let (machine, _) = machine(&inner.spec, inner.vocabulary.alphabet(), &inner.limits)?;
             let engine = Engine::new(machine, inner.vocabulary.clone(), inner.limits.clone());
@@ -155,7 +182,10 @@ impl Constraint {
 
 impl fmt::Debug for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Constraint").field("spec", &self.0.spec).field("exactness", &self.0.exactness).finish_non_exhaustive()
+        f.debug_struct("Constraint")
+            .field("spec", &self.0.spec)
+            .field("exactness", &self.0.exactness)
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,17 +196,26 @@ fn machine(
     limits: &Limits,
 ) -> Result<(Box<dyn Machine>, Exactness), ConstrainError> {
     match spec {
-        ConstraintSpec::JsonSchema { schema, options } => schema::machine(schema, options, alphabet, limits),
+        ConstraintSpec::JsonSchema { schema, options } => {
+            schema::machine(schema, options, alphabet, limits)
+        }
         ConstraintSpec::JsonObject { options } => json_object(options, alphabet, limits),
-        ConstraintSpec::Regex { pattern, syntax, mode } => {
+        ConstraintSpec::Regex {
+            pattern,
+            syntax,
+            mode,
+        } => {
             let dfa = Dfa::from_regex(pattern, *syntax, *mode, limits)?;
             let machine = PatternMachine::new(dfa, pattern, alphabet, limits)?;
             Ok((Box::new(machine), Exactness::default()))
         }
-        ConstraintSpec::Grammar { syntax, text } => grammar::machine(*syntax, text, alphabet, limits),
-        ConstraintSpec::Choice { choices } => {
-            Ok((Box::new(ChoiceMachine::new(choices, alphabet, limits)?), Exactness::default()))
+        ConstraintSpec::Grammar { syntax, text } => {
+            grammar::machine(*syntax, text, alphabet, limits)
         }
+        ConstraintSpec::Choice { choices } => Ok((
+            Box::new(ChoiceMachine::new(choices, alphabet, limits)?),
+            Exactness::default(),
+        )),
     }
 }
 

@@ -107,7 +107,10 @@ impl ConstrainError {
     pub fn is_input(&self) -> bool {
         matches!(
             self,
-            Self::Schema { .. } | Self::Unsatisfiable { .. } | Self::Pattern { .. } | Self::Grammar { .. }
+            Self::Schema { .. }
+                | Self::Unsatisfiable { .. }
+                | Self::Pattern { .. }
+                | Self::Grammar { .. }
         )
     }
 

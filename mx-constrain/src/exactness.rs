@@ -35,7 +35,15 @@ pub struct Restriction {
 
 impl Restriction {
     /// A restriction at a place.
-    pub(crate) fn new(place: impl Into<String>, keyword: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { place: place.into(), keyword: keyword.into(), reason: reason.into() }
+    pub(crate) fn new(
+        place: impl Into<String>,
+        keyword: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self {
+            place: place.into(),
+            keyword: keyword.into(),
+            reason: reason.into(),
+        }
     }
 }

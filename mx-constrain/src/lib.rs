@@ -23,11 +23,13 @@
 //! ```
 //! use mx_constrain::{Constraint, Vocabulary};
 //!
-//! let tokens = ["{", "}", "\"", "age", ":", " ", "1", "23", "-", "x", "{\"age\":", ""].map(Some);
-//! let vocabulary = Vocabulary::new(tokens, &[11])?; // once per tokenizer; id 11 ends the text
+//! // All 256 bytes and three longer tokens; a real tokenizer has some ten thousand more.
+//! let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+//! tokens.extend(["{\"age\":", "23", ""].map(Vec::from));
+//! let vocabulary = Vocabulary::new(tokens.into_iter().map(Some), &[258])?; // once per tokenizer; 258 ends the text
 //! let schema = serde_json::json!({
 //!     "type": "object",
-//!     "properties": { "age": { "type": "integer", "minimum": 0 } },
+//!     "properties": { "age": { "type": "integer", "minimum": 1 } },
 //!     "required": ["age"],
 //!     "additionalProperties": false,
 //! });
@@ -36,10 +38,10 @@
 //!
 //! let mut logits = vec![0.0; vocabulary.len()]; // from the model
 //! matcher.mask()?.apply(&mut logits)?; // everything that would break the schema is now -inf
-//! assert_eq!(logits[0], 0.0); // {
-//! assert_eq!(logits[9], f32::NEG_INFINITY); // x
-//! matcher.commit(10)?; // the token that was drawn: {"age":
-//! assert!(matcher.allows(7)? && !matcher.allows(8)?); // 23, and nothing negative
+//! assert_eq!(logits[usize::from(b'{')], 0.0);
+//! assert_eq!(logits[usize::from(b'x')], f32::NEG_INFINITY);
+//! matcher.commit(256)?; // the token that was drawn: {"age":
+//! assert!(matcher.allows(257)? && !matcher.allows(u32::from(b'-'))?); // 23, and nothing negative
 //! # Ok::<(), mx_constrain::ConstrainError>(())
 //! ```
 //!
@@ -166,13 +168,13 @@
 //! # Why was it refused?
 //!
 //! [`Matcher::why_not`] names the byte and what refuses it: the JSON pointer and keyword of a schema, the rule of a
-//! grammar, the pattern. The same stands in the error when such a token is committed.
+//! grammar, the pattern. What it says could have come is what this vocabulary can write. The same stands in the error when such a token is committed.
 //!
 //! ```
 //! # use mx_constrain::{Constraint, Vocabulary};
 //! # let vocabulary = Vocabulary::new(["a1", "12"].map(Some), &[])?;
 //! let matcher = Constraint::regex(&vocabulary, "[0-9]+")?.matcher()?;
-//! assert_eq!(matcher.why_not(0)?.unwrap().to_string(), "byte 0 ([a]): `[0-9]+` wants one of [0-9]");
+//! assert_eq!(matcher.why_not(0)?.unwrap().to_string(), "byte 0 ([a]): `[0-9]+` wants one of [1-2]");
 //! assert_eq!(matcher.why_not(1)?, None);
 //! # Ok::<(), mx_constrain::ConstrainError>(())
 //! ```

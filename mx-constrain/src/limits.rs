@@ -67,9 +67,16 @@ impl Limits {
     /// # Errors
     /// [`ConstrainError::Limit`].
     #[inline]
-    pub(crate) fn check(limit: &'static str, given: usize, max: usize) -> Result<(), ConstrainError> {
+    pub(crate) fn check(
+        limit: &'static str,
+        given: usize,
+        max: usize,
+    ) -> Result<(), ConstrainError> {
         match given > max {
-            true => Err(ConstrainError::Limit { limit, max: max as u64 }),
+            true => Err(ConstrainError::Limit {
+                limit,
+                max: max as u64,
+            }),
             false => Ok(()),
         }
     }

@@ -60,23 +60,59 @@ pub(crate) struct Plain {
     /// `chars`) characters of the class does not refuse. More is sound. Only tokens that leave the class by one of these
     /// are looked at. Ignored for the full class.
     pub(crate) exits: ByteSet,
+    /// For the full class without limit of length: the state in which plain characters end up, so that none of them
+    /// needs to be read to know it. `None` claims nothing.
+    pub(crate) home: Option<Home>,
+}
+
+/// Where all plain characters lead.
+///
+/// Every string of plain characters that does not begin with one of `turns` leads to `state`, or to one whose tokens
+/// may be taken for those of `state` (see [`Machine::mask_state`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Home {
+    /// The state.
+    pub(crate) state: State,
+    /// First bytes after which nothing is claimed.
+    pub(crate) turns: ByteSet,
 }
 
 impl Plain {
     /// The ASCII characters that are plain.
-    pub(crate) const ASCII: ByteSet =
-        ByteSet::range(0x20, 0x7f).difference(&ByteSet::of(b'"')).difference(&ByteSet::of(b'\\'));
+    pub(crate) const ASCII: ByteSet = ByteSet::range(0x20, 0x7f)
+        .difference(&ByteSet::of(b'"'))
+        .difference(&ByteSet::of(b'\\'));
     /// Characters up to which lengths matter to slices.
     pub(crate) const CHARS_TOLD_APART: u32 = 32;
     /// No claim.
-    pub(crate) const NONE: Self =
-        Self { ascii: ByteSet::EMPTY, wide: false, chars: 0, exact: false, exits: ByteSet::ALL };
+    pub(crate) const NONE: Self = Self {
+        ascii: ByteSet::EMPTY,
+        wide: false,
+        chars: 0,
+        exact: false,
+        exits: ByteSet::ALL,
+        home: None,
+    };
     /// Every plain string of any length keeps the state alive.
-    pub(crate) const FREE: Self = Self { ascii: Self::ASCII, wide: true, chars: u32::MAX, exact: false, exits: ByteSet::ALL };
+    pub(crate) const FREE: Self = Self {
+        ascii: Self::ASCII,
+        wide: true,
+        chars: u32::MAX,
+        exact: false,
+        exits: ByteSet::ALL,
+        home: None,
+    };
 
     /// Every plain string of up to `chars` characters keeps the state alive, and no longer one does.
     pub(crate) const fn up_to(chars: u32) -> Self {
-        Self { ascii: Self::ASCII, wide: true, chars, exact: true, exits: ByteSet::ALL }
+        Self {
+            ascii: Self::ASCII,
+            wide: true,
+            chars,
+            exact: true,
+            exits: ByteSet::ALL,
+            home: None,
+        }
     }
 }
 

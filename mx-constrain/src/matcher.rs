@@ -47,7 +47,10 @@ impl Matcher {
         Self {
             engine,
             vocabulary,
-            at: Place { position, ended: false },
+            at: Place {
+                position,
+                ended: false,
+            },
             history: History::default(),
             buffer: Vec::new(),
             buffered: None,
@@ -131,7 +134,10 @@ impl Matcher {
                 self.at = place;
                 Ok(())
             }
-            Err(()) => Err(ConstrainError::TokenRefused { token, refusal: self.refusal(token)? }),
+            Err(()) => Err(ConstrainError::TokenRefused {
+                token,
+                refusal: self.refusal(token)?,
+            }),
         }
     }
 
@@ -164,7 +170,10 @@ impl Matcher {
         match lock(&self.engine).feed(self.at.position, bytes)? {
             Ok(position) => {
                 self.history.push(self.at);
-                self.at = Place { position, ended: false };
+                self.at = Place {
+                    position,
+                    ended: false,
+                };
                 Ok(true)
             }
             Err(_) => Ok(false),
@@ -178,14 +187,26 @@ impl Matcher {
         }
         if self.vocabulary.is_eos(token) {
             let ends = self.at.ended || lock(&self.engine).accepting(self.at.position)?;
-            return Ok(if ends { Ok(Place { ended: true, ..self.at }) } else { Err(()) });
+            return Ok(if ends {
+                Ok(Place {
+                    ended: true,
+                    ..self.at
+                })
+            } else {
+                Err(())
+            });
         }
         let bytes = self.vocabulary.raw_bytes(token);
         if self.at.ended || bytes.is_empty() {
             return Ok(Err(()));
         }
         let fed = lock(&self.engine).feed(self.at.position, bytes)?;
-        Ok(fed.map(|position| Place { position, ended: false }).map_err(|_| ()))
+        Ok(fed
+            .map(|position| Place {
+                position,
+                ended: false,
+            })
+            .map_err(|_| ()))
     }
 
     /// Takes the last `tokens` tokens back, in time proportional to their number.
@@ -195,7 +216,10 @@ impl Matcher {
     pub fn rollback(&mut self, tokens: usize) -> Result<(), ConstrainError> {
         let committed = self.history.len();
         if tokens > committed {
-            return Err(ConstrainError::RollbackTooFar { given: tokens, committed });
+            return Err(ConstrainError::RollbackTooFar {
+                given: tokens,
+                committed,
+            });
         }
         for _ in 0..tokens {
             if let Some(place) = self.history.pop() {
@@ -251,7 +275,10 @@ impl Matcher {
     }
 
     fn refusal(&self, token: u32) -> Result<Refusal, ConstrainError> {
-        Ok(self.why_not(token)?.map(|why| why.refusal).unwrap_or_default())
+        Ok(self
+            .why_not(token)?
+            .map(|why| why.refusal)
+            .unwrap_or_default())
     }
 }
 

@@ -65,30 +65,44 @@ impl ConstraintSpec {
     /// JSON text whose value satisfies a schema, with default options.
     #[must_use]
     pub fn json_schema(schema: Value) -> Self {
-        Self::JsonSchema { schema, options: SchemaOptions::default() }
+        Self::JsonSchema {
+            schema,
+            options: SchemaOptions::default(),
+        }
     }
 
     /// Text that matches a pattern (ECMA-262) as a whole.
     #[must_use]
     pub fn regex(pattern: impl Into<String>) -> Self {
-        Self::Regex { pattern: pattern.into(), syntax: RegexSyntax::default(), mode: RegexMode::default() }
+        Self::Regex {
+            pattern: pattern.into(),
+            syntax: RegexSyntax::default(),
+            mode: RegexMode::default(),
+        }
     }
 
     /// Text that a grammar derives.
     #[must_use]
     pub fn grammar(syntax: GrammarSyntax, text: impl Into<String>) -> Self {
-        Self::Grammar { syntax, text: text.into() }
+        Self::Grammar {
+            syntax,
+            text: text.into(),
+        }
     }
 
     /// One of some texts.
     #[must_use]
     pub fn choices<S: Into<String>>(choices: impl IntoIterator<Item = S>) -> Self {
-        Self::Choice { choices: choices.into_iter().map(Into::into).collect() }
+        Self::Choice {
+            choices: choices.into_iter().map(Into::into).collect(),
+        }
     }
 
     /// Any JSON object.
     #[must_use]
     pub fn json_object() -> Self {
-        Self::JsonObject { options: SchemaOptions::default() }
+        Self::JsonObject {
+            options: SchemaOptions::default(),
+        }
     }
 }

@@ -30,10 +30,17 @@ impl Random {
 }
 
 /// All single bytes of `bytes`, random strings over `pieces`, duplicates, ids without bytes, and an end.
-pub(crate) fn random_vocabulary(random: &mut Random, bytes: &[u8], pieces: &[&str], count: usize) -> Vocabulary {
+pub(crate) fn random_vocabulary(
+    random: &mut Random,
+    bytes: &[u8],
+    pieces: &[&str],
+    count: usize,
+) -> Vocabulary {
     let mut tokens: Vec<Option<Vec<u8>>> = bytes.iter().map(|&byte| Some(vec![byte])).collect();
     for _ in 0..count {
-        let token: String = (0..1 + random.below(5)).map(|_| *random.pick(pieces)).collect();
+        let token: String = (0..1 + random.below(5))
+            .map(|_| *random.pick(pieces))
+            .collect();
         tokens.push(match random.below(20) {
             0 => None,
             1 => tokens[random.below(tokens.len())].clone(),
@@ -52,7 +59,9 @@ pub(crate) fn random_vocabulary(random: &mut Random, bytes: &[u8], pieces: &[&st
 /// Compares the mask with the naive answer for every token, and what is said about its size.
 pub(crate) fn check_mask(matcher: &mut Matcher, context: &str) -> Vec<u32> {
     let len = matcher.vocabulary().len() as u32;
-    let naive: Vec<u32> = (0..len).filter(|&token| matcher.allows(token).unwrap()).collect();
+    let naive: Vec<u32> = (0..len)
+        .filter(|&token| matcher.allows(token).unwrap())
+        .collect();
     let mask = matcher.mask().unwrap();
     assert_eq!(mask.iter().collect::<Vec<_>>(), naive, "{context}");
     assert_eq!(mask.count(), naive.len(), "{context}");
@@ -91,10 +100,12 @@ impl Machine for ArrayMachine {
                     b'"' => Step::Pop(MAX_STRING - left),
                     byte if byte < 0x80 && !Plain::ASCII.contains(byte) => Step::Dead,
                     _ if left == 0 => Step::Dead,
-                    byte => utf8::step(text, byte).map_or(Step::Dead, |text| Step::Stay(string_state(left - 1, text))),
+                    byte => utf8::step(text, byte)
+                        .map_or(Step::Dead, |text| Step::Stay(string_state(left - 1, text))),
                 });
             }
-            return Ok(utf8::step(text, byte).map_or(Step::Dead, |text| Step::Stay(string_state(left, text))));
+            return Ok(utf8::step(text, byte)
+                .map_or(Step::Dead, |text| Step::Stay(string_state(left, text))));
         }
         let (wants_value, after, digits) = match state {
             BOTTOM => (true, BOTTOM_DONE, BOTTOM_DIGITS),
@@ -102,10 +113,14 @@ impl Machine for ArrayMachine {
             _ => (false, AFTER, DIGITS),
         };
         Ok(match (state, byte) {
-            (_, b'[') if wants_value => Step::Push { parent: after, child: FIRST },
-            (_, b'"') if wants_value => {
-                Step::Push { parent: after, child: string_state(MAX_STRING, utf8::START) }
-            }
+            (_, b'[') if wants_value => Step::Push {
+                parent: after,
+                child: FIRST,
+            },
+            (_, b'"') if wants_value => Step::Push {
+                parent: after,
+                child: string_state(MAX_STRING, utf8::START),
+            },
             (_, b'0'..=b'9') if wants_value => Step::Stay(digits),
             (BOTTOM_DIGITS | DIGITS, b'0'..=b'9') => Step::Stay(state),
             (FIRST | DIGITS | AFTER, b']') => Step::Pop(ARRAY_CLOSED),
@@ -124,13 +139,18 @@ impl Machine for ArrayMachine {
 
     fn plain(&mut self, state: State) -> Result<Plain, ConstrainError> {
         Ok(match state {
-            STRING.. if (state - STRING) as u8 % 8 == utf8::START => Plain::up_to((state - STRING) / 8),
+            STRING.. if (state - STRING) as u8 % 8 == utf8::START => {
+                Plain::up_to((state - STRING) / 8)
+            }
             _ => Plain::NONE,
         })
     }
 
     fn explain(&mut self, _state: State, _byte: u8) -> Refusal {
-        Refusal { place: "/items".to_owned(), ..Refusal::default() }
+        Refusal {
+            place: "/items".to_owned(),
+            ..Refusal::default()
+        }
     }
 
     fn live(&mut self, state: State) -> Result<ByteSet, ConstrainError> {

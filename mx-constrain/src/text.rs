@@ -1,5 +1,6 @@
 //! Machines without frames: texts that match a pattern, and choices.
 
+use crate::hash::FastMap;
 use crate::lexical::{DEAD, Dfa};
 use crate::machine::{Machine, Plain, Refusal, State, Step};
 use crate::vocabulary::{Entry, ROOT, Trie};
@@ -8,6 +9,8 @@ use crate::{ByteSet, ConstrainError, Limits};
 /// The texts of an automaton.
 pub(crate) struct PatternMachine {
     dfa: Dfa,
+    /// Live bytes of states that were asked for.
+    live: FastMap<State, ByteSet>,
     pattern: String,
 }
 
@@ -29,7 +32,11 @@ impl PatternMachine {
                 reason: "no text that the vocabulary can write matches the pattern".to_owned(),
             });
         }
-        Ok(Self { dfa, pattern: pattern.to_owned() })
+        Ok(Self {
+            dfa,
+            live: FastMap::default(),
+            pattern: pattern.to_owned(),
+        })
     }
 }
 
@@ -55,7 +62,12 @@ impl Machine for PatternMachine {
     }
 
     fn live(&mut self, state: State) -> Result<ByteSet, ConstrainError> {
-        self.dfa.live(state)
+        if let Some(live) = self.live.get(&state) {
+            return Ok(*live);
+        }
+        let live = self.dfa.live(state)?;
+        self.live.insert(state, live);
+        Ok(live)
     }
 
     fn plain(&mut self, state: State) -> Result<Plain, ConstrainError> {
@@ -72,7 +84,11 @@ impl Machine for PatternMachine {
             Ok(_) => "the end".to_owned(),
             Err(error) => error.to_string(),
         };
-        Refusal { place: String::new(), keyword: self.pattern.clone(), expected }
+        Refusal {
+            place: String::new(),
+            keyword: self.pattern.clone(),
+            expected,
+        }
     }
 
     fn states(&self) -> usize {
@@ -80,9 +96,12 @@ impl Machine for PatternMachine {
     }
 
     fn bytes(&self) -> usize {
-        self.dfa.bytes()
+        self.dfa.bytes() + self.live.len() * LIVE_BYTES
     }
 }
+
+/// Memory of one entry of the table of live bytes, roughly.
+const LIVE_BYTES: usize = 48;
 
 /// One of some texts. A state is a node of their trie.
 pub(crate) struct ChoiceMachine {
@@ -118,9 +137,19 @@ impl ChoiceMachine {
             });
         }
         let entries = texts.into_iter().filter(|text| !text.is_empty());
-        let trie = Trie::new(entries.zip(0..).map(|(bytes, token)| Entry { bytes, token, plain: false }));
-        let too_large = |_| ConstrainError::Limit { limit: "max_input_bytes", max: limits.max_input_bytes as u64 };
-        Ok(Self { trie: trie.map_err(too_large)?, empty })
+        let trie = Trie::new(entries.zip(0..).map(|(bytes, token)| Entry {
+            bytes,
+            token,
+            chars: 0,
+        }));
+        let too_large = |_| ConstrainError::Limit {
+            limit: "max_input_bytes",
+            max: limits.max_input_bytes as u64,
+        };
+        Ok(Self {
+            trie: trie.map_err(too_large)?,
+            empty,
+        })
     }
 }
 
@@ -170,7 +199,11 @@ impl Machine for ChoiceMachine {
             Ok(live) if !live.is_empty() => format!("one of {live}"),
             _ => "the end".to_owned(),
         };
-        Refusal { place: String::new(), keyword: "choice".to_owned(), expected }
+        Refusal {
+            place: String::new(),
+            keyword: "choice".to_owned(),
+            expected,
+        }
     }
 
     fn states(&self) -> usize {

@@ -1,11 +1,13 @@
 //! The client: a model and the settings of an application.
 
 use crate::error::Error;
-use crate::generation::Generation;
+use crate::generation::{Generation, Route, Warning};
 use crate::pipeline::{Loaded, Plan, Resources, Run};
+use crate::remote::Address;
 use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use crate::steering::Vectors;
+use mx_remote::{Secret, ServerKind};
 use mx_runtime::device::DeviceId;
 use mx_runtime::model::{LoadOptions, Model};
 use mx_runtime::source::{self, ModelRef, NoProgress, Progress, Store};
@@ -25,8 +27,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    key: Option<Key>,
-    base_url: Option<String>,
+    address: Address,
     mode: ExecutionMode,
     fallback: Fallback,
     model_name: Option<String>,
@@ -41,8 +42,7 @@ pub struct Client {
 /// Sets up a [`Client`].
 #[derive(Debug, Default)]
 pub struct ClientBuilder {
-    key: Option<Key>,
-    base_url: Option<String>,
+    address: Address,
     mode: ExecutionMode,
     fallback: Fallback,
     model: Option<String>,
@@ -52,25 +52,24 @@ pub struct ClientBuilder {
     resources: Resources,
 }
 
-/// A key that never prints. For now it only decides the route: remote execution is not built.
-struct Key(#[allow(dead_code, reason = "sent by the remote route, which is not built")] String);
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key(…)")
-    }
-}
-
 impl ClientBuilder {
     /// The key of the remote service.
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(Key(key.into()));
+        self.address.key = Some(Secret::new(key));
         self
     }
 
     /// Address of the remote service.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.base_url = Some(url.into());
+        self.address.base_url = Some(url.into());
+        self
+    }
+
+    /// The remote service is a server of this kind that speaks OpenAI's protocol, at the [base URL](Self::base_url);
+    /// `model` is the model's name there. Without it the service speaks the vendor's own protocol.
+    pub fn server(mut self, kind: ServerKind, model: impl Into<String>) -> Self {
+        self.address.kind = Some(kind);
+        self.address.model = Some(model.into());
         self
     }
 
@@ -136,8 +135,7 @@ impl ClientBuilder {
     /// The client. Nothing is loaded or fetched yet.
     pub fn build(self) -> Client {
         Client {
-            key: self.key,
-            base_url: self.base_url,
+            address: self.address,
             mode: self.mode,
             fallback: self.fallback,
             model_name: self.model,
@@ -184,7 +182,23 @@ impl Client {
     /// # Errors
     /// [`Error`] for anything that cannot be carried out as asked.
     pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
-        self.stream(request)?.complete()
+        if self.route()? == Route::Local {
+            return self.local(request)?.complete();
+        }
+        let error = match self.address.open()?.generate(request, random_seed) {
+            Ok(generation) => return Ok(generation),
+            Err(error) => error,
+        };
+        if self.model.is_none() || !self.fallback.allows(&error) {
+            return Err(error);
+        }
+        let mut generation = self.local(request)?.complete()?;
+        generation.route = Route::Fallback;
+        let message = format!("the remote call failed, the loaded model answered: {error}");
+        generation
+            .warnings
+            .insert(0, Warning::new("fallback", message));
+        Ok(generation)
     }
 
     /// Starts a request; nothing is computed before the first chunk is asked for.
@@ -192,8 +206,26 @@ impl Client {
     /// # Errors
     /// As [`run`](Client::run), for what can be known beforehand.
     pub fn stream(&self, request: &GenerateRequest) -> Result<Run, Error> {
+        match self.route()? {
+            Route::Local => self.local(request),
+            _ => Err(Error::unsupported(
+                "streaming on the remote route",
+                "a run is a loop over a local model; use Client::run, or mx_remote for a server's stream",
+            )),
+        }
+    }
+
+    /// Where the next request runs.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`] with neither server nor model, [`Error::Request`] for the mode remote without a server.
+    pub fn route(&self) -> Result<Route, Error> {
         let has_model = self.model.is_some() || self.model_name.is_some();
-        route::decide(self.mode, self.key.is_some(), has_model)?;
+        let has_server = self.address.key.is_some() || self.address.kind.is_some();
+        route::decide(self.mode, has_server, has_model)
+    }
+
+    fn local(&self, request: &GenerateRequest) -> Result<Run, Error> {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::unsupported("a model that is not loaded", "call Client::load first")
         })?;
@@ -207,7 +239,7 @@ impl Client {
 
     /// Sets the key of the remote service.
     pub fn set_key(&mut self, key: impl Into<String>) {
-        self.key = Some(Key(key.into()));
+        self.address.key = Some(Secret::new(key));
     }
 
     /// Sets where requests run.
@@ -316,7 +348,7 @@ impl Client {
 
     /// Address of the remote service, if one was set.
     pub fn base_url(&self) -> Option<&str> {
-        self.base_url.as_deref()
+        self.address.base_url.as_deref()
     }
 }
 

@@ -83,6 +83,9 @@ pub enum Error {
     /// The store of steering vectors.
     #[error(transparent)]
     VectorStore(#[from] StoreError),
+    /// A server.
+    #[error(transparent)]
+    Remote(#[from] mx_remote::Error),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -120,13 +123,19 @@ pub enum ErrorKind {
     Device,
     /// The logits left nothing to choose from, or were no numbers.
     Sampling,
+    /// A server does not accept the key, or there is none.
+    Unauthorized,
+    /// A server wants fewer requests.
+    RateLimited,
+    /// A server cannot be reached, or failed.
+    Remote,
     /// The caller asked to stop.
     Cancelled,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of the table.
-    pub const ALL: [ErrorKind; 9] = [
+    pub const ALL: [ErrorKind; 12] = [
         ErrorKind::InvalidRequest,
         ErrorKind::ContextOverflow,
         ErrorKind::Unsupported,
@@ -135,6 +144,9 @@ impl ErrorKind {
         ErrorKind::InvalidModel,
         ErrorKind::Device,
         ErrorKind::Sampling,
+        ErrorKind::Unauthorized,
+        ErrorKind::RateLimited,
+        ErrorKind::Remote,
         ErrorKind::Cancelled,
     ];
 
@@ -149,6 +161,9 @@ impl ErrorKind {
             ErrorKind::Unsupported => 7,
             ErrorKind::Device => 8,
             ErrorKind::Sampling => 9,
+            ErrorKind::Unauthorized => 10,
+            ErrorKind::RateLimited => 11,
+            ErrorKind::Remote => 12,
             ErrorKind::Cancelled => 130,
         }
     }
@@ -160,7 +175,9 @@ impl ErrorKind {
             ErrorKind::ContextOverflow => 413,
             ErrorKind::Unsupported => 501,
             ErrorKind::ModelNotFound => 404,
-            ErrorKind::SourceUnreachable => 502,
+            ErrorKind::SourceUnreachable | ErrorKind::Remote => 502,
+            ErrorKind::Unauthorized => 401,
+            ErrorKind::RateLimited => 429,
             ErrorKind::InvalidModel | ErrorKind::Device | ErrorKind::Sampling => 500,
             ErrorKind::Cancelled => 499,
         }
@@ -177,6 +194,9 @@ impl ErrorKind {
             ErrorKind::InvalidModel => "the model's files cannot be used",
             ErrorKind::Device => "the device is missing or failed",
             ErrorKind::Sampling => "the logits left nothing to choose from",
+            ErrorKind::Unauthorized => "a server does not accept the key",
+            ErrorKind::RateLimited => "a server wants fewer requests",
+            ErrorKind::Remote => "a server cannot be reached or failed",
             ErrorKind::Cancelled => "interrupted",
         }
     }
@@ -199,6 +219,7 @@ impl Error {
             }
             Error::Template(_) | Error::Tokenizer(_) => ErrorKind::InvalidRequest,
             Error::Unsupported { .. } => ErrorKind::Unsupported,
+            Error::Remote(error) => remote_kind(error),
             Error::NoModel => ErrorKind::ModelNotFound,
             Error::PromptTooLong { .. } => ErrorKind::ContextOverflow,
             Error::Source(error) => source_kind(error),
@@ -236,6 +257,21 @@ impl Error {
             what: what.into(),
             reason: reason.into(),
         }
+    }
+}
+
+fn remote_kind(error: &mx_remote::Error) -> ErrorKind {
+    use mx_remote::Error as R;
+    match error {
+        R::Cancelled => ErrorKind::Cancelled,
+        R::Unsupported { .. } => ErrorKind::Unsupported,
+        R::BadRequest { .. } | R::BadOption { .. } | R::Validation(_) => ErrorKind::InvalidRequest,
+        R::UnknownModel { .. } => ErrorKind::ModelNotFound,
+        R::Authentication(_) | R::MissingCredentials { .. } | R::InsufficientCredits(_) => {
+            ErrorKind::Unauthorized
+        }
+        R::RateLimit(_) => ErrorKind::RateLimited,
+        _ => ErrorKind::Remote,
     }
 }
 

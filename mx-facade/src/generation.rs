@@ -72,6 +72,15 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// An output of which only the text is known.
+    pub(crate) fn of_text(text: String) -> Self {
+        Choice {
+            text,
+            finish_reason: FinishReason::Stop,
+            ..Choice::default()
+        }
+    }
+
     pub(crate) fn new(stream: usize, output: Output) -> Self {
         Choice {
             stream,
@@ -81,6 +90,21 @@ impl Choice {
             tokens: output.tokens,
             stop_text: output.stop_text,
             logprobs: output.logprobs,
+        }
+    }
+}
+
+/// The output of an answer that has only one.
+impl From<&Generation> for Choice {
+    fn from(answer: &Generation) -> Self {
+        Choice {
+            stream: 0,
+            text: answer.text.clone(),
+            tokens: answer.tokens.clone(),
+            finish_reason: answer.finish_reason,
+            stop_text: answer.stop_text.clone(),
+            logprobs: answer.logprobs.clone(),
+            score: None,
         }
     }
 }
@@ -119,6 +143,10 @@ pub struct Usage {
 pub enum Route {
     /// On this machine.
     Local,
+    /// On a server.
+    Remote,
+    /// On this machine, after the server failed; a warning says how.
+    Fallback,
 }
 
 /// Something that was ignored, replaced or cut. Nothing of the kind goes unreported.

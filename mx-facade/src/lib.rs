@@ -55,7 +55,9 @@
 //!
 //! # Restricting tokens
 //!
-//! [`pipeline::TokenMask`] is where constraints plug in: bit words of allowed tokens before every choice.
+//! [`GenerateRequest::json_schema`], [`regex`](GenerateRequest::regex), [`grammar`](GenerateRequest::grammar) and
+//! [`choices`](GenerateRequest::choices) constrain the output; [`pipeline::TokenMask`] is where a mask of your own plugs in:
+//! bit words of allowed tokens before every choice.
 //!
 //! # Errors
 //!
@@ -70,6 +72,7 @@ pub mod error;
 pub mod generation;
 pub mod home;
 pub mod pipeline;
+mod remote;
 pub mod request;
 pub mod route;
 pub mod steering;
@@ -85,6 +88,7 @@ pub use request::{
 pub use route::{ExecutionMode, Fallback};
 
 pub use mx_constrain as constrain;
+pub use mx_remote as server;
 pub use mx_runtime as runtime;
 pub use mx_sampling as sampling;
 pub use mx_steering as steer;

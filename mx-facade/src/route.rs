@@ -1,6 +1,7 @@
 //! Where a request runs.
 
 use crate::error::Error;
+use crate::generation::Route;
 use serde::{Deserialize, Serialize};
 
 /// Where requests run.
@@ -29,51 +30,74 @@ pub enum Fallback {
     OnRemoteFailure,
 }
 
-/// Decides the route: `Ok` means local.
+/// Decides the route.
 ///
-/// | mode | key | model named or loaded | route |
+/// | mode | key or server | model named or loaded | route |
 /// |---|---|---|---|
 /// | auto | yes | any | remote |
 /// | auto | no | yes | local |
 /// | auto | no | no | error |
-/// | remote | any | any | remote |
+/// | remote | yes | any | remote |
+/// | remote | no | any | error |
 /// | local | any | yes | local |
 /// | local | any | no | error |
-///
-/// Remote execution is not built yet: that route is [`Error::Unsupported`], and nothing falls back silently.
-pub(crate) fn decide(mode: ExecutionMode, has_key: bool, has_model: bool) -> Result<(), Error> {
+pub(crate) fn decide(
+    mode: ExecutionMode,
+    has_server: bool,
+    has_model: bool,
+) -> Result<Route, Error> {
     let remote = match mode {
+        ExecutionMode::Remote if !has_server => {
+            let wanted = "a key or a server beside the execution mode remote";
+            return Err(Error::request("key", "absent", wanted));
+        }
         ExecutionMode::Remote => true,
-        ExecutionMode::Auto => has_key,
+        ExecutionMode::Auto => has_server,
         ExecutionMode::Local => false,
     };
     match (remote, has_model) {
-        (true, _) => Err(Error::unsupported(
-            "remote execution",
-            "it is not built yet; set the execution mode to local",
-        )),
-        (false, true) => Ok(()),
+        (true, _) => Ok(Route::Remote),
+        (false, true) => Ok(Route::Local),
         (false, false) => Err(Error::NoModel),
+    }
+}
+
+impl Fallback {
+    /// Whether a request that failed remotely may run here.
+    pub(crate) fn allows(self, error: &Error) -> bool {
+        let Error::Remote(error) = error else {
+            return false;
+        };
+        if error.is_cancelled() || error.is_request() {
+            return false;
+        }
+        match self {
+            Fallback::Never => false,
+            Fallback::OnConnectionFailure => error.is_connection(),
+            Fallback::OnRemoteFailure => true,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn the_table_holds() {
         use ExecutionMode::*;
-        let local = |mode, key, model| decide(mode, key, model).is_ok();
-        assert!(local(Auto, false, true));
-        assert!(local(Local, true, true));
-        for (mode, key, model) in [
-            (Auto, true, true),
-            (Auto, false, false),
-            (Remote, true, true),
-            (Local, true, false),
-        ] {
-            assert!(!local(mode, key, model), "{mode:?} {key} {model}");
+        let route = |mode, server, model| decide(mode, server, model).ok();
+        for model in [true, false] {
+            assert_eq!(route(Auto, true, model), Some(Route::Remote));
+            assert_eq!(route(Remote, true, model), Some(Route::Remote));
+            assert_eq!(route(Remote, false, model), None);
+        }
+        assert_eq!(route(Auto, false, true), Some(Route::Local));
+        assert_eq!(route(Auto, false, false), None);
+        for server in [true, false] {
+            assert_eq!(route(Local, server, true), Some(Route::Local));
+            assert_eq!(route(Local, server, false), None);
         }
     }
 }

@@ -3,8 +3,10 @@
 use crate::blocking::has_runtime;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::http::{Ask, Conn, Net};
+use crate::http::{Ask, Auth, Conn, Net};
+use crate::secret::REDACTED;
 use crate::stream::{BlockingEvents, Events};
+use serde_json::Value;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -14,6 +16,23 @@ use tokio::time::Instant;
 
 /// A future of a call, as `.await` makes it.
 pub type CallFuture<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+/// Fields of the requests that open or renew a session.
+const SECRET_FIELDS: &[&str] = &["password", "refresh_token"];
+
+/// A request that was not sent yet.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Preview {
+    /// Its method.
+    pub method: String,
+    /// Its path below the server's address.
+    pub path: String,
+    /// Its query.
+    pub query: Vec<(String, String)>,
+    /// Its body, if it has one.
+    pub body: Option<Value>,
+}
 
 type Run<T> = Box<dyn FnOnce(Conn) -> CallFuture<T> + Send>;
 
@@ -71,6 +90,34 @@ impl<T: Send + 'static> Call<T> {
             ask: None,
             run: Box::new(|conn| Box::pin(run(conn))),
         }
+    }
+
+    /// What would be sent, if the call is one request and that makes sense. Secrets in it are replaced.
+    pub fn preview(&self) -> Option<Preview> {
+        let ask = self.ask.as_ref()?;
+        let mut body: Option<Value> = ask
+            .body
+            .as_ref()
+            .and_then(|body| serde_json::from_slice(body).ok());
+        if ask.auth == Auth::None
+            && let Some(Value::Object(fields)) = &mut body
+        {
+            for name in SECRET_FIELDS {
+                if let Some(value) = fields.get_mut(*name) {
+                    *value = REDACTED.into();
+                }
+            }
+        }
+        Some(Preview {
+            method: ask.method.to_string(),
+            path: ask.shown_path(),
+            query: ask
+                .query
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+            body,
+        })
     }
 
     /// Stops the call when the flag or question says so.
@@ -154,6 +201,11 @@ impl<T> fmt::Debug for Call<T> {
 pub struct StreamCall<E>(pub(crate) Call<Events<E>>);
 
 impl<E: Send + 'static> StreamCall<E> {
+    /// What would be sent, as [`Call::preview`].
+    pub fn preview(&self) -> Option<Preview> {
+        self.0.preview()
+    }
+
     /// Stops the call or its stream when the flag or question says so.
     pub fn cancel(self, cancel: impl Into<Cancel>) -> Self {
         StreamCall(self.0.cancel(cancel))

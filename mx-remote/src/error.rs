@@ -51,6 +51,14 @@ pub enum Error {
         /// The reason.
         source: Cause,
     },
+    /// The server's certificate is not trusted, so that nothing was sent.
+    #[error("{url} is not trusted: {}", innermost(&**source))]
+    Untrusted {
+        /// The address asked, without query.
+        url: String,
+        /// The reason.
+        source: Cause,
+    },
     /// A waiting time of [`Timeouts`](crate::Timeouts) is over.
     #[error("{url}: no answer within {:.1} s ({limit})", after.as_secs_f64())]
     Timeout {
@@ -306,6 +314,7 @@ impl Error {
             Error::RateLimit(_) => "RateLimitError",
             Error::Api(_)
             | Error::Connection { .. }
+            | Error::Untrusted { .. }
             | Error::Timeout { .. }
             | Error::Cut { .. }
             | Error::TooLarge { .. }

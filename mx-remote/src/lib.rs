@@ -267,7 +267,7 @@ mod sse;
 mod stream;
 
 pub use axionic::{Axionic, AxionicOptions};
-pub use call::{Call, CallFuture, StreamCall};
+pub use call::{Call, CallFuture, Preview, StreamCall};
 pub use cancel::{CANCEL_INTERVAL, Cancel};
 pub use credentials::{
     BASE_URL_VARIABLE, CredentialStore, Credentials, KEY_VARIABLE, KeyOrigin, Session,

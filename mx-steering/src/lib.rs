@@ -52,7 +52,7 @@
 //! # Ok::<(), mx_steering::SteeringError>(())
 //! ```
 //!
-//! The same closure serves every method of [`make`]; [`make::few_shot`] wants logits that can be differentiated instead.
+//! The same closure serves every method of [`make`]; `make::few_shot` wants logits that can be differentiated instead.
 //! Progress and cancelling go through the last argument.
 //!
 //! # Applying it

@@ -5,3 +5,4 @@ pub mod golden;
 pub mod maskbench;
 pub mod schema_suite;
 pub mod tidy;
+pub mod validity;

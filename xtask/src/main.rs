@@ -2,12 +2,13 @@
 
 #![allow(clippy::print_stdout, reason = "this is a program")]
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use mx_runtime::device::DeviceId;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use xtask::maskbench::command::{Answer, Maskbench, SchemaSuite, WORKER};
-use xtask::{bench, golden, maskbench, tidy};
+use xtask::{bench, golden, maskbench, tidy, validity};
 
 /// Goldens, benchmarks and checks of the mx workspace.
 #[derive(Parser)]
@@ -41,6 +42,23 @@ enum Command {
     /// What a worker process of both runs
     #[command(name = WORKER, hide = true)]
     MaskbenchWorker,
+    /// Generate under real schemas with a real model; exit 1 where a finished output does not validate
+    Validity {
+        /// Schemas in the format of `maskbench`
+        file: PathBuf,
+        /// GGUF file of the model, where it is not the default one in the model folder
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
+        /// Schemas taken from the file, evenly spread over it
+        #[arg(long, default_value_t = 100)]
+        schemas: usize,
+        /// Generations for each, 1 to 64
+        #[arg(long, default_value_t = 10)]
+        runs: usize,
+        /// Longest generation
+        #[arg(long, default_value_t = 256)]
+        max_tokens: usize,
+    },
     /// Check what ARCHITECTURE.md promises; exit 1 where something is wrong
     Tidy,
     /// Run every golden file found below a folder; exit 1 on any failure
@@ -90,6 +108,43 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::MaskbenchWorker => {
             maskbench::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Validity {
+            file,
+            model,
+            schemas,
+            runs,
+            max_tokens,
+        } => {
+            let model = model.or_else(|| golden::Models::on_this_machine().smollm2);
+            let model =
+                model.context("the default model is not in the model folder; give --model")?;
+            let options = validity::Options {
+                schemas,
+                runs,
+                max_tokens,
+            };
+            let report = validity::run(&file, &model, options)?;
+            report
+                .refused
+                .iter()
+                .for_each(|line| println!("refused {line}"));
+            report
+                .invalid
+                .iter()
+                .for_each(|line| println!("INVALID {line}"));
+            println!(
+                "{} schemas: {} generations valid, {} cut by the length, {} invalid; {} schemas refused",
+                report.schemas,
+                report.valid,
+                report.cut,
+                report.invalid.len(),
+                report.refused.len()
+            );
+            Ok(match report.invalid.is_empty() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            })
         }
         Command::Tidy => {
             let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

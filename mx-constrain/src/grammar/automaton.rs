@@ -11,6 +11,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use crate::{ByteSet, ConstrainError, Limits, hash::FastMap};
 
 use super::{
+    foreign::Foreign,
     ir::Context,
     rtn::{Rtn, TAIL},
 };
@@ -38,6 +39,8 @@ pub(super) struct Automaton {
     pub(super) rules: Vec<RuleName>,
     /// Of each state of the [`Rtn`]: whether its rule may end there.
     returns: Vec<bool>,
+    /// Machines of other languages inside the grammar.
+    pub(super) foreign: Foreign,
     stars: Vec<bool>,
     state_of: FastMap<(u32, Debt), u32>,
     debts_of: FastMap<u32, Vec<Debt>>,
@@ -68,7 +71,12 @@ pub(super) struct AutomatonState {
     pub(super) live: ByteSet,
     /// Debts with which the rule can end from here, and the fewest bytes to each.
     pub(super) ends: Box<[(Debt, u32)]>,
+    /// Where another machine reads: its configuration at the start.
+    pub(super) foreign: Option<u32>,
 }
+
+/// Marks the number of a configuration of [`Foreign`] among states.
+const FOREIGN: u32 = 1 << 31;
 
 impl Automaton {
     /// The state where a rule goes on after a call that ended with a debt; `None` when it cannot.
@@ -94,6 +102,73 @@ impl Automaton {
         self.debts_of.get(&state).map_or(&[], Vec::as_slice)
     }
 
+    /// The configuration of another machine that stands for a state.
+    pub(super) fn configuration(state: u32) -> Option<u32> {
+        (state & FOREIGN != 0).then_some(state & !FOREIGN)
+    }
+
+    /// The state of a configuration of another machine.
+    pub(super) fn outside(configuration: u32) -> u32 {
+        configuration | FOREIGN
+    }
+
+    /// What reads in a state, if anything does.
+    pub(super) fn reader(&self, state: u32) -> Option<u32> {
+        if let Some(configuration) = Self::configuration(state) {
+            return (!self.foreign.live(configuration).is_empty()).then_some(state);
+        }
+        let inside = &self.states[state as usize];
+        match inside.foreign {
+            Some(configuration) => Some(Self::outside(configuration)),
+            None => (!inside.edges.is_empty()).then_some(state),
+        }
+    }
+
+    /// Debts with which the rule can end from a state, and the fewest bytes to each.
+    pub(super) fn ends(&self, state: u32) -> &[(Debt, u32)] {
+        match Self::configuration(state) {
+            Some(configuration) => self.foreign.ends(configuration),
+            None => &self.states[state as usize].ends,
+        }
+    }
+
+    /// The debt with which the rule may end in a state.
+    pub(super) fn accept(&self, state: u32) -> Option<Debt> {
+        match Self::configuration(state) {
+            Some(configuration) => self.foreign.accepts(configuration).then_some(FREE),
+            None => self.states[state as usize].accept,
+        }
+    }
+
+    /// States of rules entered in a state, and where to return.
+    pub(super) fn calls(&self, state: u32) -> &[(u32, u32)] {
+        match Self::configuration(state) {
+            Some(_) => &[],
+            None => &self.states[state as usize].calls,
+        }
+    }
+
+    /// Ranges of byte classes and where they lead; none where another machine reads.
+    pub(super) fn edges(&self, state: u32) -> &[(u8, u8, u32)] {
+        match Self::configuration(state) {
+            Some(_) => &[],
+            None => &self.states[state as usize].edges,
+        }
+    }
+
+    /// Whether a text that gets to a state gives up whatever else it could be.
+    pub(super) fn wins(&self, state: u32) -> bool {
+        Self::configuration(state).is_none() && self.states[state as usize].wins
+    }
+
+    /// Bytes on which something leads away from a state; more where another machine reads and knows no better.
+    pub(super) fn live(&self, state: u32) -> ByteSet {
+        match Self::configuration(state) {
+            Some(configuration) => self.foreign.live(configuration),
+            None => self.states[state as usize].live,
+        }
+    }
+
     /// Bytes that this takes, roughly.
     pub(super) fn bytes(&self) -> usize {
         let state = size_of::<AutomatonState>();
@@ -105,10 +180,15 @@ impl Automaton {
 }
 
 /// Multiplies an [`Rtn`] with its debts.
-pub(super) fn build(rtn: &Rtn, context: &mut Context<'_>) -> Result<Automaton, ConstrainError> {
+pub(super) fn build(
+    rtn: &Rtn,
+    foreign: Foreign,
+    context: &mut Context<'_>,
+) -> Result<Automaton, ConstrainError> {
     let (class_of, class_byte) = classes(rtn);
     let mut builder = Builder {
         rtn,
+        foreign,
         class_of,
         class_byte,
         states: Vec::new(),
@@ -129,7 +209,8 @@ pub(super) fn build(rtn: &Rtn, context: &mut Context<'_>) -> Result<Automaton, C
 
 /// A coarsest partition of the bytes that no range of the automaton cuts.
 fn classes(rtn: &Rtn) -> ([u8; 256], Vec<u8>) {
-    let mut begins = [false; 256];
+    // Another machine may tell any two bytes apart.
+    let mut begins = [rtn.states.iter().any(|state| state.foreign != 0); 256];
     begins[0] = true;
     for &(low, high, _) in rtn.states.iter().flat_map(|state| &state.bytes) {
         begins[low as usize] = true;
@@ -165,10 +246,12 @@ struct Draft {
     calls: Vec<(u32, u32)>,
     accept: Option<Debt>,
     ends: Vec<(Debt, u32)>,
+    foreign: Option<u32>,
 }
 
 struct Builder<'a> {
     rtn: &'a Rtn,
+    foreign: Foreign,
     class_of: [u8; 256],
     class_byte: Vec<u8>,
     states: Vec<Draft>,
@@ -204,6 +287,7 @@ impl Builder<'_> {
             calls,
             accept: None,
             ends,
+            foreign: None,
         });
         self.links.push(Vec::new());
         self.state_of.insert((rtn, debt), id);
@@ -380,6 +464,19 @@ impl Builder<'_> {
             self.states[id as usize].calls.push((entry, to));
             self.link(entry, Link::Call { state: id, to }, context)?;
         }
+        if let Some(machine) = state.foreign.checked_sub(1) {
+            let mut allowed = ByteSet::EMPTY;
+            for byte in 0..=u8::MAX {
+                if self.after(debt, self.class_of[byte as usize], context)? == Some(FREE) {
+                    allowed.insert(byte);
+                }
+            }
+            let start = self.foreign.start(machine, allowed, context.limits)?;
+            self.states[id as usize].foreign = start;
+            if let Some(start) = start {
+                self.improve(self.foreign.ends(start)[0].1, id, FREE);
+            }
+        }
         if state.accept {
             let mut owed = self.debts[debt as usize].clone();
             if state.longest && !state.bytes.is_empty() {
@@ -397,6 +494,7 @@ impl Builder<'_> {
     fn finish(self, start: u32) -> Automaton {
         let Self {
             rtn,
+            foreign,
             class_of,
             class_byte,
             states: drafts,
@@ -445,6 +543,7 @@ impl Builder<'_> {
                 wins,
                 live,
                 ends,
+                foreign: draft.foreign,
             }
         });
         let states = states.collect();
@@ -468,6 +567,7 @@ impl Builder<'_> {
                     terminal: rule.terminal,
                 })
                 .collect(),
+            foreign,
             returns: rtn.states.iter().map(|state| state.accept).collect(),
             stars: rtn.states.iter().map(|state| state.is_star).collect(),
             state_of,

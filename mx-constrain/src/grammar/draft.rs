@@ -28,6 +28,8 @@ pub(super) struct DraftState {
     pub(super) bytes: Vec<(u8, u8, u32)>,
     /// Rules called and where the caller goes on.
     pub(super) calls: Vec<(u32, u32)>,
+    /// One more than the index of a machine that reads here until the rule ends, or 0.
+    pub(super) foreign: u32,
     /// States reached without reading.
     pub(super) empty: Vec<u32>,
 }
@@ -51,7 +53,7 @@ pub(super) fn draft(grammar: &Grammar, context: &mut Context<'_>) -> Result<Draf
     for (id, rule) in grammar.rules.iter().enumerate() {
         let id = id as u32;
         let entry = draft.state(id, context)?;
-        let terminal = matches!(rule.body, Body::Lexeme(_));
+        let terminal = matches!(rule.body, Body::Lexeme(_) | Body::Schema(_));
         draft.rules.push(DraftRule {
             name: rule.name.clone(),
             entry,
@@ -65,6 +67,7 @@ pub(super) fn draft(grammar: &Grammar, context: &mut Context<'_>) -> Result<Draf
                 draft.write(id, expr, entry, end, context)?;
             }
             Body::Lexeme(lexeme) => draft.copy(id, lexeme, entry, context)?,
+            Body::Schema(index) => draft.states[entry as usize].foreign = *index as u32 + 1,
         }
     }
     draft.find_nullable(context)?;

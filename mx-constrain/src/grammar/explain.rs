@@ -7,10 +7,13 @@ use super::{automaton::Automaton, settle::Item};
 /// Most wishes that a refusal lists.
 const MOST: usize = 8;
 
-/// Why no item reads `byte`.
-pub(super) fn refusal(automaton: &Automaton, items: &[Item], byte: u8) -> Refusal {
+/// What the items of a state read instead of the byte that was refused.
+pub(super) fn refusal(automaton: &Automaton, items: &[Item]) -> Refusal {
     let mut wishes: Vec<(u32, ByteSet)> = Vec::new();
-    for item in items {
+    for item in items
+        .iter()
+        .filter(|item| Automaton::configuration(item.0).is_none())
+    {
         let state = &automaton.states[item.0 as usize];
         match wishes.iter_mut().find(|wish| wish.0 == state.rule) {
             Some(wish) => wish.1 = wish.1.union(&state.live),
@@ -36,7 +39,6 @@ pub(super) fn refusal(automaton: &Automaton, items: &[Item], byte: u8) -> Refusa
     let terminal = wishes
         .iter()
         .find(|wish| automaton.rules[wish.0 as usize].terminal);
-    let _ = byte;
     Refusal {
         place: name(first).to_owned(),
         keyword: terminal.map_or_else(String::new, |wish| name(wish.0).to_owned()),

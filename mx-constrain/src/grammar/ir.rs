@@ -10,6 +10,8 @@ pub(super) type RuleId = usize;
 pub(super) struct Grammar {
     pub(super) rules: Vec<Rule>,
     pub(super) start: RuleId,
+    /// JSON Schemas that stand in the grammar.
+    pub(super) schemas: Vec<serde_json::Value>,
 }
 
 /// A named rule.
@@ -26,6 +28,8 @@ pub(super) enum Body {
     Expr(Expr),
     /// A terminal, as a deterministic automaton over bytes.
     Lexeme(Lexeme),
+    /// What one of [`Grammar::schemas`] allows.
+    Schema(usize),
 }
 
 /// An expression.

@@ -14,6 +14,7 @@ use super::{
 pub(super) struct Names {
     ids: HashMap<String, RuleId>,
     rules: Vec<Named>,
+    schemas: Vec<serde_json::Value>,
 }
 
 #[derive(Debug)]
@@ -45,6 +46,18 @@ impl Names {
     /// A rule without a name of its own whose body comes later through [`Names::fill`].
     pub(super) fn reserve(&mut self, name: String) -> RuleId {
         self.push(name, 0)
+    }
+
+    /// A rule that derives what a JSON Schema allows.
+    pub(super) fn schema(&mut self, name: String, schema: serde_json::Value) -> RuleId {
+        let index = match self.schemas.iter().position(|known| *known == schema) {
+            Some(index) => index,
+            None => {
+                self.schemas.push(schema);
+                self.schemas.len() - 1
+            }
+        };
+        self.anonymous(name, Body::Schema(index))
     }
 
     /// Gives a reserved rule its body.
@@ -107,7 +120,11 @@ impl Names {
                 }
             }
         }
-        Ok(Grammar { rules, start })
+        Ok(Grammar {
+            rules,
+            start,
+            schemas: self.schemas,
+        })
     }
 
     fn push(&mut self, name: String, first: usize) -> RuleId {

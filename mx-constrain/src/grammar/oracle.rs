@@ -65,7 +65,11 @@ pub(super) fn random_grammar(random: &mut Random, letters: usize) -> Grammar {
             body: Body::Expr(random_expr(random, count, letters, 2)),
         })
         .collect();
-    Grammar { rules, start: 0 }
+    Grammar {
+        rules,
+        start: 0,
+        schemas: Vec::new(),
+    }
 }
 
 /// Whether a grammar derives a text, by filling a table of spans until nothing is added.
@@ -79,6 +83,7 @@ pub(super) fn derives(grammar: &Grammar, text: &[u8]) -> bool {
                 let ends = match &rule.body {
                     Body::Expr(expr) => expr_ends(expr, text, from, &spans, width),
                     Body::Lexeme(lexeme) => lexeme_ends(lexeme, text, from),
+                    Body::Schema(_) => unreachable!("random grammars hold no schemas"),
                 };
                 for (to, end) in ends.into_iter().enumerate() {
                     let span = &mut spans[id][from * width + to];

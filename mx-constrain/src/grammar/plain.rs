@@ -7,29 +7,70 @@ use crate::{
 
 use super::recogniser::Recogniser;
 
-/// The class of plain characters each of which leads from `state` back to `state`.
+/// A class of plain characters of which every text keeps `state` alive: the characters that lead from `state` to some
+/// state and from there back to it. Mostly this is `state` itself, or the one behind the first character of a word.
 pub(super) fn plain(machine: &mut Recogniser, state: State) -> Result<Plain, ConstrainError> {
+    if let Some(plain) = machine.outside_plain(state)? {
+        return Ok(plain);
+    }
+    let Some(behind) = usual_target(machine, state)? else {
+        return Ok(Plain::NONE);
+    };
     let mut class = Plain {
         chars: u32::MAX,
         ..Plain::NONE
     };
     for byte in &Plain::ASCII {
-        if machine.step(state, byte)? == Step::Stay(state) {
+        let loops = machine.step(behind, byte)? == Step::Stay(behind);
+        if loops && machine.step(state, byte)? == Step::Stay(behind) {
             class.ascii.insert(byte);
         }
     }
-    class.wide = wide(machine, state)?;
+    class.wide =
+        wide(machine, state, behind)? && (state == behind || wide(machine, behind, behind)?);
     if class.ascii.is_empty() && !class.wide {
         return Ok(Plain::NONE);
     }
-    // Behind a string of the class stands `state` again, or a character beyond ASCII is unfinished.
-    let live = machine.live(state)?;
+    // Behind a text of the class stands one of the two, or a character beyond ASCII is unfinished.
+    let live = machine.live(state)?.union(&machine.live(behind)?);
     class.exits = if class.wide {
         live.union(&ByteSet::WIDE)
     } else {
         live
     };
     Ok(class)
+}
+
+/// The state to which most plain characters lead.
+fn usual_target(machine: &mut Recogniser, state: State) -> Result<Option<State>, ConstrainError> {
+    let mut targets: Vec<(State, usize)> = Vec::new();
+    let live = machine.live(state)?;
+    for byte in &Plain::ASCII.intersection(&live) {
+        count(&mut targets, machine.step(state, byte)?);
+    }
+    if targets.is_empty() && !live.intersection(&ByteSet::WIDE).is_empty() {
+        // Without ASCII a character beyond it may show the way.
+        for text in ["\u{e9}", "\u{4e00}"].map(str::as_bytes) {
+            let mut at = Step::Stay(state);
+            for &byte in text {
+                let Step::Stay(from) = at else { break };
+                at = machine.step(from, byte)?;
+            }
+            count(&mut targets, at);
+        }
+    }
+    Ok(targets
+        .into_iter()
+        .max_by_key(|target| target.1)
+        .map(|target| target.0))
+}
+
+fn count(targets: &mut Vec<(State, usize)>, step: Step) {
+    let Step::Stay(to) = step else { return };
+    match targets.iter_mut().find(|target| target.0 == to) {
+        Some(target) => target.1 += 1,
+        None => targets.push((to, 1)),
+    }
 }
 
 /// Second bytes of a character by its first byte, and how many bytes follow those.
@@ -44,8 +85,8 @@ const LEADS: [(u8, u8, u8, u8, usize); 8] = [
     (0xf4, 0xf4, 0x80, 0x8f, 2),
 ];
 
-/// Whether every character beyond ASCII leads back to `state`.
-fn wide(machine: &mut Recogniser, state: State) -> Result<bool, ConstrainError> {
+/// Whether every character beyond ASCII leads from one state to another.
+fn wide(machine: &mut Recogniser, state: State, to: State) -> Result<bool, ConstrainError> {
     for (first, last, low, high, more) in LEADS {
         for lead in first..=last {
             if !machine.has_byte(lead) {
@@ -67,17 +108,17 @@ fn wide(machine: &mut Recogniser, state: State) -> Result<bool, ConstrainError> 
                         .filter(|&byte| machine.has_byte(byte))
                         .collect::<Vec<_>>()
                     {
-                        let Step::Stay(to) = machine.step(at, byte)? else {
+                        let Step::Stay(end) = machine.step(at, byte)? else {
                             return Ok(false);
                         };
-                        next.push(to);
+                        next.push(end);
                     }
                 }
                 next.sort_unstable();
                 next.dedup();
                 level = next;
             }
-            if level.iter().any(|&end| end != state) {
+            if level.iter().any(|&end| end != to) {
                 return Ok(false);
             }
         }

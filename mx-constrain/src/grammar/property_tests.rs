@@ -15,7 +15,7 @@ const LETTERS: usize = 3;
 
 fn hold(grammar: &Grammar, random: &mut Random, rounds: usize) -> bool {
     let mut machine = match compile(grammar, &ByteSet::ALL, &Limits::default()) {
-        Ok(machine) => machine,
+        Ok((machine, _)) => machine,
         Err(ConstrainError::Unsatisfiable { .. }) => {
             for _ in 0..rounds {
                 let text = random.text(LETTERS, 6);
@@ -315,6 +315,204 @@ fn every_state_of_a_walk_can_be_completed() {
             machine.states() < 20_000,
             "{name}: {} states",
             machine.states()
+        );
+    }
+}
+
+#[test]
+fn no_text_makes_a_parser_panic() {
+    let pieces = [
+        "root",
+        "start",
+        "a",
+        "A",
+        "::=",
+        ":",
+        "=",
+        ";",
+        "|",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "*",
+        "+",
+        "?",
+        "~",
+        "&",
+        "->",
+        "..",
+        "\"x\"",
+        "'y'",
+        "\"",
+        "'",
+        "/x/",
+        "/",
+        "//",
+        "#",
+        "\n",
+        " ",
+        ",",
+        "1",
+        "{2,3}",
+        "%ignore",
+        "%import common.WS",
+        "%json",
+        "%regex",
+        "{\"substring_chars\": \"ab\"}",
+        "-",
+        "!",
+        "<",
+        ">",
+        "@",
+        "\\",
+        "^",
+        "é",
+        "\u{0}",
+        "#x41",
+        ".",
+        "[lazy]",
+        "[^",
+        "a-z",
+        "\\x4",
+        "root ::= ",
+        "start: ",
+        "a = ",
+    ];
+    let mut random = Random(5);
+    let limits = Limits {
+        max_nodes: 2_000,
+        max_dfa_states: 500,
+        ..Limits::default()
+    };
+    let mut compiled = 0;
+    for _ in 0..6_000 {
+        let text: String = (0..1 + random.below(9))
+            .map(|_| pieces[random.below(pieces.len())])
+            .collect();
+        for (syntax, prefix) in [
+            (super::GrammarSyntax::Gbnf, "root ::= "),
+            (super::GrammarSyntax::Lark, "start: "),
+            (super::GrammarSyntax::Ebnf, "a = "),
+        ] {
+            let text = if random.below(3) == 0 {
+                text.clone()
+            } else {
+                format!("{prefix}{text}")
+            };
+            match super::machine(syntax, &text, &ByteSet::ALL, &limits) {
+                Ok((mut machine, _)) => {
+                    compiled += 1;
+                    walk(machine.as_mut(), &mut random, 6);
+                }
+                Err(ConstrainError::Grammar { line, column, .. }) => {
+                    assert!(line > 0 && column > 0)
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    assert!(compiled > 300, "{compiled}");
+}
+
+#[test]
+fn masks_agree_with_reading_byte_by_byte() {
+    use crate::{Constraint, GrammarSyntax, Vocabulary};
+    let grammars = [
+        (
+            GrammarSyntax::Gbnf,
+            "root ::= list\nlist ::= \"[\" ws (item (\",\" ws item)*)? \"]\" ws\n\
+             item ::= list | \"\\\"\" [^\"]* \"\\\"\" ws | [0-9]+ ws\nws ::= [ ]*",
+            "[]\", 01",
+        ),
+        (
+            GrammarSyntax::Gbnf,
+            "root ::= e\ne ::= e \"+\" t | t\nt ::= t \"*\" f | f\nf ::= \"(\" e \")\" | [0-9]+ | e \"!\"",
+            "(+*)!01",
+        ),
+        (
+            GrammarSyntax::Lark,
+            "start: (NAME \"=\" value \";\")+\n?value: NUM | \"(\" value (\",\" value)* \")\" | NAME\nNAME: /[a-z]+/\n\
+             NUM: /[0-9]+(\\.[0-9]+)?/\n%ignore /[ ]+/",
+            "ab=1.;(, )",
+        ),
+        (
+            GrammarSyntax::Ebnf,
+            "s = \"a\", [s], \"b\" | {\"c\"}, \"d\";",
+            "abcd",
+        ),
+    ];
+    let mut random = Random(6);
+    for (syntax, grammar, letters) in grammars {
+        let letters = letters.as_bytes();
+        let mut tokens: Vec<Vec<u8>> = letters.iter().map(|&byte| vec![byte]).collect();
+        for _ in 0..300 {
+            let token = (0..1 + random.below(5)).map(|_| letters[random.below(letters.len())]);
+            tokens.push(token.collect());
+        }
+        let end = tokens.len() as u32;
+        let all = tokens
+            .iter()
+            .map(|token| Some(token.as_slice()))
+            .chain([None]);
+        let vocabulary = Vocabulary::new(all, &[end]).unwrap();
+        let constraint = Constraint::grammar(&vocabulary, syntax, grammar).unwrap();
+        let (mut machine, _) =
+            super::machine(syntax, grammar, vocabulary.alphabet(), &Limits::default()).unwrap();
+        let machine = machine.as_mut();
+        for _ in 0..12 {
+            let mut matcher = constraint.matcher().unwrap();
+            let mut reader = Reader::new(machine);
+            for _ in 0..12 {
+                let allowed: Vec<u32> = (0..end)
+                    .filter(|&token| {
+                        let mut reader = reader.clone();
+                        let bytes = &tokens[token as usize];
+                        bytes
+                            .iter()
+                            .all(|&byte| reader.read(machine, byte).unwrap())
+                    })
+                    .collect();
+                let ends = reader.is_accepting(machine).unwrap();
+                let mask = matcher.mask().unwrap();
+                let masked: Vec<u32> = mask.iter().filter(|&token| token != end).collect();
+                assert_eq!(masked, allowed, "{grammar}");
+                assert_eq!(mask.contains(end), ends, "{grammar}");
+                let Some(&token) = allowed.get(random.below(allowed.len().max(1))) else {
+                    break;
+                };
+                matcher.commit(token).unwrap();
+                for &byte in &tokens[token as usize] {
+                    assert!(reader.read(machine, byte).unwrap());
+                }
+            }
+        }
+    }
+}
+
+/// Random grammars with texts that Lark 1.x (Earley parser, dynamic lexer) accepts and refuses.
+#[test]
+fn lark_agrees() {
+    let cases: Vec<serde_json::Value> =
+        serde_json::from_str(include_str!("lark/cases.json")).unwrap();
+    assert!(cases.len() > 50);
+    for case in &cases {
+        let grammar = case["grammar"].as_str().unwrap();
+        let texts = |key: &str| -> Vec<&str> {
+            case[key]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(serde_json::Value::as_str)
+                .collect()
+        };
+        check(
+            super::GrammarSyntax::Lark,
+            grammar,
+            &texts("accepted"),
+            &texts("refused"),
         );
     }
 }

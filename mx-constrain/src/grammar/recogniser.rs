@@ -55,6 +55,8 @@ pub(super) struct Recogniser {
     frame_bytes: usize,
 }
 
+/// Bytes that go on with a character.
+const CONTINUATION: ByteSet = ByteSet::range(0x80, 0xbf);
 /// A cell that was not computed yet.
 const UNKNOWN: u32 = 0;
 /// A cell whose byte is refused.
@@ -111,6 +113,17 @@ impl Recogniser {
         Ok(machine)
     }
 
+    /// What another machine says about plain characters, when nothing else reads in `state`.
+    pub(super) fn outside_plain(&mut self, state: State) -> Result<Option<Plain>, ConstrainError> {
+        match self.items(state) {
+            &[(only, _)] => match Automaton::configuration(only) {
+                Some(configuration) => self.automaton.foreign.plain(configuration).map(Some),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
     /// Whether a byte is in the alphabet.
     pub(super) fn has_byte(&self, byte: u8) -> bool {
         self.alphabet.contains(byte)
@@ -162,21 +175,35 @@ impl Recogniser {
             return Ok(DEAD);
         };
         let is_bottom = *is_bottom;
-        let mut reached = Vec::new();
+        let mut reached: Vec<Item> = Vec::new();
+        let mut outside: Vec<Item> = Vec::new();
         for &(at, below) in items {
-            let edges = self.automaton.states[at as usize].edges.iter();
+            if Automaton::configuration(at).is_some() {
+                outside.push((at, below));
+            }
+            let edges = self.automaton.edges(at).iter();
             reached.extend(
                 edges
                     .filter(|edge| (edge.0..=edge.1).contains(&class))
                     .map(|&(_, _, to)| (to, below)),
             );
         }
+        let byte = self.automaton.class_byte[class as usize];
+        for (at, below) in outside {
+            let Some(configuration) = Automaton::configuration(at) else {
+                continue;
+            };
+            let next = self
+                .automaton
+                .foreign
+                .step(configuration, byte, &self.limits)?;
+            reached.extend(next.map(|next| (Automaton::outside(next), below)));
+        }
         if reached.is_empty() {
             return Ok(DEAD);
         }
         let wins = |item: &Item| {
-            self.automaton.states[item.0 as usize].wins
-                && is_viable(&self.automaton, &self.stacks, *item)
+            self.automaton.wins(item.0) && is_viable(&self.automaton, &self.stacks, *item)
         };
         if reached.iter().any(wins) {
             reached.retain(wins);
@@ -206,7 +233,12 @@ impl Recogniser {
         for item in &items[1..] {
             common = self.stacks.common(common, item.1);
         }
-        if !self.stacks.blocks(common) {
+        // In the middle of a character the text is about to be back where it was, maybe at the end of the frame: frames
+        // that open and close with every character would only be in the way of the masks.
+        let live = items.iter().fold(ByteSet::EMPTY, |live, item| {
+            live.union(&self.automaton.live(item.0))
+        });
+        if !self.stacks.blocks(common) || live.is_subset(&CONTINUATION) {
             let frame = Frame::Open {
                 items: items.into(),
                 is_bottom,
@@ -328,7 +360,7 @@ impl Machine for Recogniser {
         let sets = self
             .items(state)
             .iter()
-            .map(|item| self.automaton.states[item.0 as usize].live);
+            .map(|item| self.automaton.live(item.0));
         let candidates = sets.fold(ByteSet::EMPTY, |all, live| all.union(&live));
         if self.automaton.debts == 1 {
             return Ok(candidates);
@@ -352,31 +384,45 @@ impl Machine for Recogniser {
             return Ok(None);
         }
         // A state that may end its rule has been returned from already: what counts is the way over an edge.
-        let (automaton, stacks) = (&self.automaton, &self.stacks);
-        let ways = self.items(state).iter().flat_map(|&(at, below)| {
-            let below = stacks.ends(below);
-            automaton.states[at as usize]
-                .edges
+        let mut best: Option<(u32, u8)> = None;
+        for &(at, below) in self.items(state) {
+            let below = self.stacks.ends(below);
+            let edges = self
+                .automaton
+                .edges(at)
                 .iter()
-                .filter_map(move |&(class, _, to)| {
-                    cheapest_end(&automaton.states[to as usize].ends, below)
-                        .map(|bytes| (bytes, class))
-                })
-        });
-        Ok(ways
-            .min()
-            .map(|(_, class)| automaton.class_byte[class as usize]))
+                .filter_map(|&(class, _, to)| {
+                    let byte = self.automaton.class_byte[class as usize];
+                    cheapest_end(self.automaton.ends(to), below).map(|bytes| (bytes, byte))
+                });
+            let outside = Automaton::configuration(at)
+                .and_then(|configuration| self.automaton.foreign.toward_end(configuration))
+                .and_then(|(byte, left)| {
+                    cheapest_end(&[(FREE, left)], below).map(|bytes| (bytes, byte))
+                });
+            best = best.into_iter().chain(edges).chain(outside).min();
+        }
+        Ok(best.map(|(_, byte)| byte))
     }
 
     fn explain(&mut self, state: State, byte: u8) -> Refusal {
-        explain::refusal(&self.automaton, self.items(state), byte)
+        let outside = self
+            .items(state)
+            .iter()
+            .find_map(|item| Automaton::configuration(item.0));
+        match outside {
+            Some(configuration) if self.items(state).len() == 1 => {
+                self.automaton.foreign.explain(configuration, byte)
+            }
+            _ => explain::refusal(&self.automaton, self.items(state)),
+        }
     }
 
     fn states(&self) -> usize {
-        self.frames.len()
+        self.frames.len() + self.automaton.foreign.states()
     }
 
     fn bytes(&self) -> usize {
-        self.fixed_bytes + self.frame_bytes + self.stacks.bytes()
+        self.fixed_bytes + self.automaton.foreign.bytes() + self.frame_bytes + self.stacks.bytes()
     }
 }

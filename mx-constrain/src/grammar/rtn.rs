@@ -6,6 +6,7 @@ use crate::{ConstrainError, hash::FastMap};
 use super::{
     draft::{Draft, DraftRule, DraftState},
     ir::Context,
+    left_recursion::{components, leading, unwind},
 };
 
 /// Where a call that ends its rule goes on: nowhere.
@@ -19,6 +20,8 @@ pub(super) struct Rtn {
     pub(super) start: u32,
     /// Whether the empty text is derived.
     pub(super) nullable: bool,
+    /// Rules that the grammar uses and that derive no text.
+    pub(super) barren: Vec<u32>,
 }
 
 /// A state. An entry never accepts: callers of a nullable rule may skip the call instead.
@@ -31,6 +34,8 @@ pub(super) struct RtnState {
     pub(super) bytes: Vec<(u8, u8, u32)>,
     /// Rule called and state to return to, or [`TAIL`].
     pub(super) calls: Vec<(u32, u32)>,
+    /// One more than the index of a machine that reads here until the rule ends, or 0.
+    pub(super) foreign: u32,
     /// What can follow here may follow any number of times, and nothing else may: returning here twice is returning
     /// here once.
     pub(super) is_star: bool,
@@ -51,7 +56,18 @@ pub(super) struct RtnRule {
 pub(super) fn build(draft: Draft, context: &mut Context<'_>) -> Result<Rtn, ConstrainError> {
     let nullable = draft.rules[draft.start as usize].nullable;
     let mut flat = flatten(&draft, true, context)?;
+    let used = used(&flat, context)?;
     prune(&mut flat, context)?;
+    let barren = (0..flat.rules.len()).filter(|&id| {
+        let rule = &flat.rules[id];
+        let entry = &flat.states[rule.entry as usize];
+        let derives = rule.nullable
+            || !entry.bytes.is_empty()
+            || !entry.calls.is_empty()
+            || entry.foreign != 0;
+        used[id] && !derives
+    });
+    let barren = barren.map(|id| id as u32).collect();
     if let Some(unwound) = unwind(&flat, context)? {
         flat = flatten(&unwound, false, context)?;
         prune(&mut flat, context)?;
@@ -60,6 +76,7 @@ pub(super) fn build(draft: Draft, context: &mut Context<'_>) -> Result<Rtn, Cons
     let ranks = ranks(&flat);
     let mut rtn = compact(flat, context)?;
     rtn.nullable = nullable;
+    rtn.barren = barren;
     for (rule, rank) in rtn.rules.iter_mut().zip(ranks) {
         rule.rank = rank;
     }
@@ -154,6 +171,7 @@ impl Closure {
             let state = &draft.states[state as usize];
             context.spend(1 + state.bytes.len() + state.calls.len() + state.empty.len())?;
             all.accept |= state.accept;
+            all.foreign = all.foreign.max(state.foreign);
             all.bytes.extend_from_slice(&state.bytes);
             all.calls.extend_from_slice(&state.calls);
             self.stack.extend_from_slice(&state.empty);
@@ -187,7 +205,11 @@ fn prune(flat: &mut Draft, context: &mut Context<'_>) -> Result<(), ConstrainErr
             readers[flat.rules[callee as usize].entry as usize].push(id as u32);
         }
     }
-    let mut productive: Vec<bool> = flat.states.iter().map(|state| state.accept).collect();
+    let mut productive: Vec<bool> = flat
+        .states
+        .iter()
+        .map(|state| state.accept || state.foreign != 0)
+        .collect();
     let mut work: Vec<u32> = (0..flat.states.len() as u32)
         .filter(|&id| productive[id as usize])
         .collect();
@@ -218,174 +240,24 @@ fn prune(flat: &mut Draft, context: &mut Context<'_>) -> Result<(), ConstrainErr
     Ok(())
 }
 
-/// Rules that each rule calls before it reads anything.
-fn leading(flat: &Draft) -> Vec<Vec<u32>> {
-    flat.rules
-        .iter()
-        .map(|rule| {
-            let mut callees: Vec<u32> = flat.states[rule.entry as usize]
-                .calls
-                .iter()
-                .map(|&(callee, _)| callee)
-                .collect();
-            callees.dedup();
-            callees
-        })
-        .collect()
-}
-
-/// Strongly connected components of the rules under leading calls, as component numbers in topological order
-/// (callees have lower numbers). Tarjan's algorithm with an explicit stack.
-fn components(leading: &[Vec<u32>]) -> Vec<u32> {
-    const NONE: u32 = u32::MAX;
-    let count = leading.len();
-    let (mut index, mut low, mut component) =
-        (vec![NONE; count], vec![0u32; count], vec![NONE; count]);
-    let (mut open, mut next_index, mut next_component) = (Vec::new(), 0, 0);
-    for root in 0..count {
-        let mut calls = vec![(root, 0usize)];
-        while let Some(&(rule, child)) = calls.last() {
-            if child == 0 && index[rule] == NONE {
-                index[rule] = next_index;
-                low[rule] = next_index;
-                next_index += 1;
-                open.push(rule);
-            } else if child == 0 {
-                // Only a root can have been visited before.
-                calls.pop();
-                continue;
-            }
-            match leading[rule].get(child) {
-                Some(&callee) => {
-                    let callee = callee as usize;
-                    if let Some(top) = calls.last_mut() {
-                        top.1 += 1;
-                    }
-                    if index[callee] == NONE {
-                        calls.push((callee, 0));
-                    } else if component[callee] == NONE {
-                        low[rule] = low[rule].min(index[callee]);
-                    }
-                }
-                None => {
-                    calls.pop();
-                    if low[rule] == index[rule] {
-                        while let Some(member) = open.pop() {
-                            component[member] = next_component;
-                            if member == rule {
-                                break;
-                            }
-                        }
-                        next_component += 1;
-                    }
-                    if let Some(&(caller, _)) = calls.last() {
-                        low[caller] = low[caller].min(low[rule]);
-                    }
-                }
+/// Which rules the start rule calls, directly or not.
+fn used(flat: &Draft, context: &mut Context<'_>) -> Result<Vec<bool>, ConstrainError> {
+    let mut callees = vec![Vec::new(); flat.rules.len()];
+    for state in &flat.states {
+        context.spend(state.calls.len())?;
+        callees[state.rule as usize].extend(state.calls.iter().map(|call| call.0));
+    }
+    let mut used = vec![false; flat.rules.len()];
+    used[flat.start as usize] = true;
+    let mut work = vec![flat.start];
+    while let Some(rule) = work.pop() {
+        for callee in std::mem::take(&mut callees[rule as usize]) {
+            if !std::mem::replace(&mut used[callee as usize], true) {
+                work.push(callee);
             }
         }
     }
-    component
-}
-
-/// Takes out left recursion; `None` when there is none.
-///
-/// Say the rules of one component call each other before they read. A derivation of rule A then begins with some rule
-/// B of the component that reads first, and goes up: whenever a rule has ended, one that began with it goes on behind
-/// that call, until A itself ends. So the automaton of A becomes a copy of all automata of the component: it begins
-/// where any of them reads first, and where one ends there is an empty edge to behind every leading call of it.
-fn unwind(flat: &Draft, context: &mut Context<'_>) -> Result<Option<Draft>, ConstrainError> {
-    let leading = leading(flat);
-    let component = components(&leading);
-    let mut members: FastMap<u32, Vec<u32>> = FastMap::default();
-    for (rule, &number) in component.iter().enumerate() {
-        members.entry(number).or_default().push(rule as u32);
-    }
-    members.retain(|_, rules| rules.len() > 1 || leading[rules[0] as usize].contains(&rules[0]));
-    if members.is_empty() {
-        return Ok(None);
-    }
-    let mut draft = Draft {
-        states: flat.states.clone(),
-        rules: flat.rules.clone(),
-        start: flat.start,
-    };
-    let mut own = vec![Vec::new(); flat.rules.len()];
-    for (id, state) in flat.states.iter().enumerate() {
-        own[state.rule as usize].push(id as u32);
-    }
-    // Calls from elsewhere than the beginnings of the own component need the whole automaton of the callee.
-    let mut needed = vec![false; flat.rules.len()];
-    needed[flat.start as usize] = true;
-    for (id, state) in flat.states.iter().enumerate() {
-        let is_entry = flat.rules[state.rule as usize].entry == id as u32;
-        for &(callee, _) in &state.calls {
-            needed[callee as usize] |=
-                !is_entry || component[callee as usize] != component[state.rule as usize];
-        }
-    }
-    let mut groups: Vec<&Vec<u32>> = members.values().collect();
-    groups.sort();
-    for group in groups {
-        let inside = |rule: u32| component[rule as usize] == component[group[0] as usize];
-        for &rule in group {
-            let entry = draft.state(rule, context)?;
-            if !needed[rule as usize] {
-                draft.rules[rule as usize].entry = entry;
-                continue;
-            }
-            let mut copy_of: FastMap<u32, u32> = FastMap::default();
-            for &member in group {
-                for &id in &own[member as usize] {
-                    copy_of.insert(id, draft.state(rule, context)?);
-                }
-            }
-            for &member in group {
-                let head = &flat.states[flat.rules[member as usize].entry as usize];
-                context.spend(head.bytes.len() + head.calls.len())?;
-                for &(low, high, to) in &head.bytes {
-                    draft.states[entry as usize]
-                        .bytes
-                        .push((low, high, copy_of[&to]));
-                }
-                for &(callee, to) in head.calls.iter().filter(|(callee, _)| !inside(*callee)) {
-                    draft.states[entry as usize]
-                        .calls
-                        .push((callee, copy_of[&to]));
-                }
-                for &id in &own[member as usize] {
-                    let state = &flat.states[id as usize];
-                    context.spend(1 + state.bytes.len() + state.calls.len())?;
-                    let mut copy = DraftState {
-                        rule,
-                        accept: state.accept && member == rule,
-                        ..Default::default()
-                    };
-                    copy.bytes = state
-                        .bytes
-                        .iter()
-                        .map(|&(low, high, to)| (low, high, copy_of[&to]))
-                        .collect();
-                    copy.calls = state
-                        .calls
-                        .iter()
-                        .map(|&(callee, to)| (callee, copy_of[&to]))
-                        .collect();
-                    if state.accept {
-                        for &above in group {
-                            let head = &flat.states[flat.rules[above as usize].entry as usize];
-                            context.spend(head.calls.len())?;
-                            let behind = head.calls.iter().filter(|(callee, _)| *callee == member);
-                            copy.empty.extend(behind.map(|(_, to)| copy_of[to]));
-                        }
-                    }
-                    draft.states[copy_of[&id] as usize] = copy;
-                }
-            }
-            draft.rules[rule as usize].entry = entry;
-        }
-    }
-    Ok(Some(draft))
+    Ok(used)
 }
 
 /// Makes one state of states of a rule with the same edges. Says whether there were any.
@@ -399,6 +271,7 @@ fn merge_twins(flat: &mut Draft, context: &mut Context<'_>) -> Result<bool, Cons
     let mut twin: Vec<u32> = Vec::with_capacity(flat.states.len());
     for (id, state) in flat.states.iter().enumerate() {
         context.spend(1 + (state.bytes.len() + state.calls.len()) / 8)?;
+        // Where a machine reads is the entry of its rule, of which there is one.
         let marks = (state.accept, state.longest, state.wins, state.rule);
         let key = (marks, state.bytes.as_slice(), state.calls.as_slice());
         twin.push(*first.entry(key).or_insert(id as u32));
@@ -457,11 +330,13 @@ fn compact(mut flat: Draft, context: &mut Context<'_>) -> Result<Rtn, ConstrainE
         let state = std::mem::take(&mut flat.states[kept[at] as usize]);
         context.spend(1 + state.bytes.len() + state.calls.len())?;
         let (rule, accept, longest, wins) = (state.rule, state.accept, state.longest, state.wins);
+        let foreign = state.foreign;
         let mut new = RtnState {
             rule,
             accept,
             longest,
             wins,
+            foreign,
             ..Default::default()
         };
         for (low, high, to) in state.bytes {
@@ -481,6 +356,7 @@ fn compact(mut flat: Draft, context: &mut Context<'_>) -> Result<Rtn, ConstrainE
         rules,
         start: flat.start,
         nullable: false,
+        barren: Vec::new(),
     })
 }
 

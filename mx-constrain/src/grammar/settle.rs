@@ -24,7 +24,7 @@ pub(super) struct Settled {
 
 /// Whether a state can be brought to the floor.
 pub(super) fn is_viable(automaton: &Automaton, stacks: &StackTable, item: Item) -> bool {
-    cheapest_end(&automaton.states[item.0 as usize].ends, stacks.ends(item.1)).is_some()
+    cheapest_end(automaton.ends(item.0), stacks.ends(item.1)).is_some()
 }
 
 /// Follows returns and calls from `reached` until only reading is left.
@@ -41,16 +41,12 @@ pub(super) fn settle(
     let mut items = Vec::new();
     for (&state, &below) in &at {
         call(automaton, stacks, state, below, &mut entered);
-        if !automaton.states[state as usize].edges.is_empty() {
-            items.push((state, below));
-        }
+        items.extend(automaton.reader(state).map(|reader| (reader, below)));
     }
     // Entries are taken in the order of their ranks: when one is taken, every call of it is known.
     while let Some(((_, state), below)) = entered.pop_first() {
         call(automaton, stacks, state, below, &mut entered);
-        if !automaton.states[state as usize].edges.is_empty() {
-            items.push((state, below));
-        }
+        items.extend(automaton.reader(state).map(|reader| (reader, below)));
     }
     Limits::check("max_alternatives", items.len(), limits.max_alternatives)?;
     stacks.check(limits, 0)?;
@@ -96,7 +92,7 @@ fn returns(
         )?;
         all.push(item);
         let (state, below) = item;
-        let Some(debt) = automaton.states[state as usize].accept else {
+        let Some(debt) = automaton.accept(state) else {
             continue;
         };
         if stacks
@@ -125,7 +121,7 @@ fn call(
     below: Stacks,
     entered: &mut BTreeMap<(u32, u32), Stacks>,
 ) {
-    for &(entry, to) in &automaton.states[state as usize].calls {
+    for &(entry, to) in automaton.calls(state) {
         let under = if to == TAIL {
             below
         } else {

@@ -34,11 +34,14 @@ struct Node {
     ends: Box<[(Debt, u32)]>,
 }
 
+/// Edges and floor of a node.
+type Key = (Box<[(u32, Stacks)]>, u32);
+
 /// All sets so far.
 #[derive(Debug, Default)]
 pub(super) struct StackTable {
     nodes: Vec<Node>,
-    ids: FastMap<(Box<[(u32, Stacks)]>, u32), Stacks>,
+    ids: FastMap<Key, Stacks>,
     floors: Vec<Box<[(Debt, u32)]>>,
     floor_ids: FastMap<Box<[(Debt, u32)]>, Floor>,
     unions: FastMap<(Stacks, Stacks), Stacks>,

@@ -75,6 +75,14 @@ fn empty_loops_and_empty_languages() {
         &["a"],
         &["b", "ba"],
     );
+    let dead = "root ::= \"a\" | dead\ndead ::= \"b\" dead\nunused ::= \"c\" unused";
+    let (_, exactness) = super::machine(Gbnf, dead, &ByteSet::ALL, &Limits::default()).unwrap();
+    let places: Vec<&str> = exactness
+        .restrictions
+        .iter()
+        .map(|r| r.place.as_str())
+        .collect();
+    assert_eq!(places, ["dead"]);
     for grammar in [
         "root ::= \"a\" root",
         "root ::= root",
@@ -328,6 +336,7 @@ fn lark_lazy_quantifiers_and_options() {
         &["", "free <cal", "a <call=12> b", "<call=1><call=2>x"],
         &["a <call", "a <call=x>", "a <callx", "<call=1><call"],
     );
+    lark("start: a-b->x\na-b: \"q\"", &["q"], &["a"]);
     lark("%llguidance {}\nstart: \"a\"", &["a"], &["b"]);
 }
 
@@ -688,4 +697,97 @@ fn ambiguity_and_long_texts_are_survived() {
         outcome.is_ok() || outcome.as_ref().is_err_and(ConstrainError::is_limit),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn json_schemas_stand_in_lark() {
+    lark(
+        "start: TEXT | call+\nTEXT: /[^{](.|\\n)*/\ncall: \"{call:\" %json {\"type\": \"object\", \"properties\": \
+         {\"city\": {\"type\": \"string\"}, \"n\": {\"type\": \"integer\"}}, \"required\": [\"city\"], \
+         \"additionalProperties\": false} \"}\"",
+        &[
+            "no call",
+            "{call:{\"city\": \"Z\u{fc}rich\"}}",
+            "{call:{\"city\": \"a\", \"n\": 12}}{call:{\"city\":\"\"}}",
+        ],
+        &[
+            "",
+            "{call:{}}",
+            "{call:{\"city\":1}}",
+            "{call:{\"city\":\"a\"}",
+            "{call:{\"city\":\"a\",\"x\":1}}",
+            "{x",
+        ],
+    );
+    // A number may end or go on; what follows decides.
+    lark(
+        "start: %json {\"type\": \"integer\"} (\"0\" | \";\" start)\n%ignore \" \"",
+        &["10", "1;20", "-5 ; 70", "120"],
+        &["0", "1", "1;", "a", "1;2;"],
+    );
+    let error = try_machine(Lark, "start: %json {\"type\": \"strin\"}")
+        .err()
+        .unwrap();
+    assert!(matches!(error, ConstrainError::Schema { .. }), "{error:?}");
+    says(Lark, "start: %json {\"type\": }", 1, 14, "cannot be read");
+    let (mut machine, _) = super::machine(
+        Lark,
+        "start: \"[\" %json {\"enum\": [\"ab\", {\"x\": [1, null]}]} \"]\"",
+        &ByteSet::ALL,
+        &Limits::default(),
+    )
+    .unwrap();
+    let mut reader = Reader::new(machine.as_ref());
+    for &byte in b"[{\"x\":[1" {
+        assert!(reader.read(machine.as_mut(), byte).unwrap());
+    }
+    assert!(!reader.clone().read(machine.as_mut(), b'}').unwrap());
+    let refusal = machine.explain(reader.top(), b'}');
+    assert!(!refusal.to_string().is_empty());
+    assert!(
+        accepts(machine.as_mut(), "[{\"x\":[1,null]}]") && accepts(machine.as_mut(), "[\"ab\"]")
+    );
+    assert!(!accepts(machine.as_mut(), "[{\"x\":[1]}]") && !accepts(machine.as_mut(), "[\"ab\""));
+}
+
+#[test]
+fn refusals_name_the_rule_and_what_it_wants() {
+    let mut machine = machine(Gbnf, "root ::= \"a\" number \";\"\nnumber ::= [0-9]+");
+    let mut reader = Reader::new(machine.as_ref());
+    for (byte, rule, wanted) in [
+        (b'x', "root", "`a` of `root`"),
+        (b'a', "number", "[0-9] of `number`"),
+    ] {
+        let refusal = machine.explain(reader.top(), b'!');
+        assert_eq!(
+            (refusal.place.as_str(), refusal.expected.as_str()),
+            (rule, wanted),
+            "{refusal:?}"
+        );
+        if byte == b'x' {
+            assert!(reader.read(machine.as_mut(), b'a').unwrap());
+        }
+    }
+    let mut machine = try_machine(Lark, "start: NAME \"=\"\nNAME: /[a-z]+/").unwrap();
+    let mut reader = Reader::new(machine.as_ref());
+    let refusal = machine.explain(reader.top(), b'!');
+    assert_eq!(
+        (refusal.place.as_str(), refusal.keyword.as_str()),
+        ("NAME", "NAME")
+    );
+    assert!(reader.read(machine.as_mut(), b'a').unwrap());
+    let refusal = machine.explain(reader.top(), b'!');
+    assert!(refusal.expected.contains("`=` of `start`"), "{refusal:?}");
+    for text in ["a=", "a"] {
+        let mut reader = Reader::new(machine.as_ref());
+        for &byte in text.as_bytes() {
+            reader.read(machine.as_mut(), byte).unwrap();
+        }
+        let refusal = machine.explain(reader.top(), b'!');
+        assert_eq!(
+            refusal.expected == "the end of the text",
+            text == "a=",
+            "{refusal:?}"
+        );
+    }
 }

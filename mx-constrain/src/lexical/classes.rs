@@ -1,4 +1,4 @@
-//! What is true of all texts of a kind: universal states and classes of plain characters.
+//! What is true of all texts of a kind: classes of plain characters.
 
 use super::dfa::{DEAD, Dfa};
 use super::utf8::{self, Utf8State};
@@ -8,61 +8,10 @@ use crate::{ByteSet, ConstrainError};
 
 /// Attempts at narrowing a class of characters.
 const MAX_ATTEMPTS: usize = 8;
-/// Places looked at to decide whether everything may follow.
+/// Places looked at to decide whether every character may follow.
 const MAX_PLACES: usize = 64;
 
 impl Dfa {
-    /// Whether every text may follow (as far as the alphabet can write it), the empty one included. `false` may mean
-    /// that it could not be decided cheaply.
-    ///
-    /// # Errors
-    /// [`ConstrainError::Limit`].
-    pub(crate) fn universal(&mut self, state: u32) -> Result<bool, ConstrainError> {
-        match self.known_universal(state) {
-            None => return Ok(false),
-            Some(Some(known)) => return Ok(*known),
-            Some(None) => {}
-        }
-        let universal = self.search_universal(state)?;
-        if let Some(known) = self.known_universal(state) {
-            *known = Some(universal);
-        }
-        Ok(universal)
-    }
-
-    fn search_universal(&mut self, state: u32) -> Result<bool, ConstrainError> {
-        let classes = self.classes();
-        let mut places: Vec<(Utf8State, u32)> = vec![(utf8::START, state)];
-        let mut at = 0;
-        while at < places.len() {
-            let (text, here) = places[at];
-            at += 1;
-            if text == utf8::START && !self.accepting(here) {
-                return Ok(false);
-            }
-            let mut last = None;
-            for byte in &self.alphabet().intersection(&utf8::live(text)) {
-                let Some(next_text) = utf8::step(text, byte) else { continue };
-                let key = (next_text, classes.of[usize::from(byte)]);
-                if last == Some(key) {
-                    continue;
-                }
-                last = Some(key);
-                let target = self.next(here, byte)?;
-                if target == DEAD {
-                    return Ok(false);
-                }
-                if !places.contains(&(next_text, target)) {
-                    if places.len() == MAX_PLACES {
-                        return Ok(false);
-                    }
-                    places.push((next_text, target));
-                }
-            }
-        }
-        Ok(true)
-    }
-
     /// Which plain characters keep `state` alive, and how many of them.
     ///
     /// # Errors
@@ -120,7 +69,9 @@ impl Dfa {
             at += 1;
             let mut last = None;
             for byte in &wide {
-                let Some(next_text) = utf8::step(text, byte) else { continue };
+                let Some(next_text) = utf8::step(text, byte) else {
+                    continue;
+                };
                 let key = (next_text, classes.of[usize::from(byte)]);
                 if last == Some(key) {
                     continue;
@@ -143,7 +94,12 @@ impl Dfa {
     }
 
     /// The bytes that are alive in `state` outside a class.
-    fn leaving(&mut self, state: u32, ascii: ByteSet, wide: bool) -> Result<ByteSet, ConstrainError> {
+    fn leaving(
+        &mut self,
+        state: u32,
+        ascii: ByteSet,
+        wide: bool,
+    ) -> Result<ByteSet, ConstrainError> {
         let class = match wide {
             true => ascii.union(&ByteSet::WIDE),
             false => ascii,
@@ -152,12 +108,19 @@ impl Dfa {
     }
 
     /// Follows all strings over a class, one character at a time, as sets of states.
-    fn follow(&mut self, state: u32, (ascii, wide): (ByteSet, bool)) -> Result<Followed, ConstrainError> {
+    fn follow(
+        &mut self,
+        state: u32,
+        (ascii, wide): (ByteSet, bool),
+    ) -> Result<Followed, ConstrainError> {
         let classes = self.classes();
         let mut samples: Vec<u8> = Vec::new();
         for byte in &ascii {
             let class = classes.of[usize::from(byte)];
-            if samples.last().is_none_or(|&last| classes.of[usize::from(last)] != class) {
+            if samples
+                .last()
+                .is_none_or(|&last| classes.of[usize::from(last)] != class)
+            {
                 samples.push(byte);
             }
         }
@@ -199,23 +162,45 @@ impl Dfa {
             }
             if failed {
                 // A class that keeps most of its characters and holds for any length serves better than a short one.
-                let worth = narrower.0.len() * 2 >= ascii.len() && (narrower.1 == wide || chars == 1);
+                let worth =
+                    narrower.0.len() * 2 >= ascii.len() && (narrower.1 == wide || chars == 1);
                 return Ok(match worth && chars > 0 && !narrower.0.is_empty() {
                     true => Followed::Narrow(narrower),
                     false => {
                         let exact = all_dead && !met_again;
                         // Where the class does not say, tokens may leave it anywhere.
                         let exits = if exact { exits } else { ByteSet::ALL };
-                        Followed::Claim(Plain { ascii, wide, chars, exact, exits })
+                        Followed::Claim(Plain {
+                            ascii,
+                            wide,
+                            chars,
+                            exact,
+                            exits,
+                            home: None,
+                        })
                     }
                 });
             }
             if next_layer.is_empty() {
-                return Ok(Followed::Claim(Plain { ascii, wide, chars: u32::MAX, exact: false, exits }));
+                return Ok(Followed::Claim(Plain {
+                    ascii,
+                    wide,
+                    chars: u32::MAX,
+                    exact: false,
+                    exits,
+                    home: None,
+                }));
             }
             layer = next_layer;
         }
-        Ok(Followed::Claim(Plain { ascii, wide, chars: Plain::CHARS_TOLD_APART, exact: false, exits }))
+        Ok(Followed::Claim(Plain {
+            ascii,
+            wide,
+            chars: Plain::CHARS_TOLD_APART,
+            exact: false,
+            exits,
+            home: None,
+        }))
     }
 }
 

@@ -43,9 +43,17 @@ struct DfaLimits {
 #[derive(Debug, Clone)]
 enum Core {
     /// A pattern: states are sets of NFA states.
-    Pattern { subsets: Box<Subsets>, states: Vec<Arc<Subset>>, ids: FastMap<Arc<Subset>, u32> },
+    Pattern {
+        subsets: Box<Subsets>,
+        states: Vec<Arc<Subset>>,
+        ids: FastMap<Arc<Subset>, u32>,
+    },
     /// Texts in all parts: states are tuples. `Not` parts are complements.
-    And { parts: Vec<Part>, states: Vec<Arc<[u32]>>, ids: FastMap<Arc<[u32]>, u32> },
+    And {
+        parts: Vec<Part>,
+        states: Vec<Arc<[u32]>>,
+        ids: FastMap<Arc<[u32]>, u32>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -59,7 +67,6 @@ struct Facts {
     accepting: bool,
     /// Whether a member can still be completed: `None` until it was searched for.
     alive: Option<bool>,
-    universal: Option<bool>,
     /// The next byte of a shortest completion, once it was searched for.
     exit: Option<u8>,
 }
@@ -83,40 +90,21 @@ impl Dfa {
         Self::from_node(&node, mode, limits)
     }
 
-    /// One text.
-    ///
-    /// # Errors
-    /// [`ConstrainError::Limit`].
-    pub(crate) fn literal(text: &str, limits: &Limits) -> Result<Self, ConstrainError> {
-        Self::from_node(&Node::text(text), RegexMode::Full, limits)
-    }
-
-    /// Any of some texts.
-    ///
-    /// # Errors
-    /// [`ConstrainError::Limit`].
-    pub(crate) fn any_of<'a>(
-        texts: impl IntoIterator<Item = &'a str>,
-        limits: &Limits,
-    ) -> Result<Self, ConstrainError> {
-        let branches = texts.into_iter().map(Node::text).collect();
-        Self::from_node(&Node::Alternation(branches), RegexMode::Full, limits)
-    }
-
-    /// All texts.
-    ///
-    /// # Errors
-    /// [`ConstrainError::Limit`].
-    pub(crate) fn all(limits: &Limits) -> Result<Self, ConstrainError> {
-        Self::from_node(&Node::Empty, RegexMode::Search, limits)
-    }
-
     /// The texts that are members of every part.
     ///
     /// # Errors
     /// [`ConstrainError::Limit`].
     pub(crate) fn and(parts: Vec<Self>, limits: &Limits) -> Result<Self, ConstrainError> {
-        Self::product(parts.into_iter().map(|dfa| Part { dfa, negative: false }).collect(), limits)
+        Self::product(
+            parts
+                .into_iter()
+                .map(|dfa| Part {
+                    dfa,
+                    negative: false,
+                })
+                .collect(),
+            limits,
+        )
     }
 
     /// The texts (valid UTF-8) that are no members.
@@ -124,7 +112,13 @@ impl Dfa {
     /// # Errors
     /// [`ConstrainError::Limit`].
     pub(crate) fn not(self, limits: &Limits) -> Result<Self, ConstrainError> {
-        Self::product(vec![Part { dfa: self, negative: true }], limits)
+        Self::product(
+            vec![Part {
+                dfa: self,
+                negative: true,
+            }],
+            limits,
+        )
     }
 
     fn from_node(node: &Node, mode: RegexMode, limits: &Limits) -> Result<Self, ConstrainError> {
@@ -135,15 +129,25 @@ impl Dfa {
     fn from_nfa(nfa: Nfa, alphabet: ByteSet, limits: &Limits) -> Result<Self, ConstrainError> {
         let classes = Arc::new(ByteClasses::new(&nfa, &alphabet));
         let subsets = Box::new(Subsets::new(nfa, &alphabet, limits));
-        let core = Core::Pattern { subsets, states: Vec::new(), ids: FastMap::default() };
+        let core = Core::Pattern {
+            subsets,
+            states: Vec::new(),
+            ids: FastMap::default(),
+        };
         Self::begin(core, alphabet, classes, limits)
     }
 
     fn product(parts: Vec<Part>, limits: &Limits) -> Result<Self, ConstrainError> {
-        let alphabet = parts.iter().fold(ByteSet::ALL, |all, part| all.intersection(&part.dfa.alphabet));
+        let alphabet = parts.iter().fold(ByteSet::ALL, |all, part| {
+            all.intersection(&part.dfa.alphabet)
+        });
         let of: Vec<&ByteClasses> = parts.iter().map(|part| &*part.dfa.classes).collect();
         let classes = Arc::new(ByteClasses::refine(&of, &utf8::class_starts(), &alphabet));
-        let core = Core::And { parts, states: Vec::new(), ids: FastMap::default() };
+        let core = Core::And {
+            parts,
+            states: Vec::new(),
+            ids: FastMap::default(),
+        };
         Self::begin(core, alphabet, classes, limits)
     }
 
@@ -153,7 +157,10 @@ impl Dfa {
         classes: Arc<ByteClasses>,
         limits: &Limits,
     ) -> Result<Self, ConstrainError> {
-        let limits = DfaLimits { max_states: limits.max_dfa_states, max_bytes: limits.max_table_bytes };
+        let limits = DfaLimits {
+            max_states: limits.max_dfa_states,
+            max_bytes: limits.max_table_bytes,
+        };
         let mut dfa = Self {
             core,
             alphabet,
@@ -176,21 +183,38 @@ impl Dfa {
     ///
     /// # Errors
     /// [`ConstrainError::Limit`].
-    pub(crate) fn restrict(self, alphabet: &ByteSet, limits: &Limits) -> Result<Self, ConstrainError> {
+    pub(crate) fn restrict(
+        self,
+        alphabet: &ByteSet,
+        limits: &Limits,
+    ) -> Result<Self, ConstrainError> {
         let alphabet = self.alphabet.intersection(alphabet);
         match self.core {
             _ if alphabet == self.alphabet => Ok(self),
-            Core::Pattern { subsets, .. } => Self::from_nfa(subsets.nfa().clone(), alphabet, limits),
+            Core::Pattern { subsets, .. } => {
+                Self::from_nfa(subsets.nfa().clone(), alphabet, limits)
+            }
             Core::And { parts, .. } => {
                 let restricted = parts.into_iter().map(|part| {
                     // What a complement excludes stays as it was: the alphabet cuts the product.
-                    let dfa = if part.negative { part.dfa } else { part.dfa.restrict(&alphabet, limits)? };
-                    Ok(Part { dfa, negative: part.negative })
+                    let dfa = if part.negative {
+                        part.dfa
+                    } else {
+                        part.dfa.restrict(&alphabet, limits)?
+                    };
+                    Ok(Part {
+                        dfa,
+                        negative: part.negative,
+                    })
                 });
                 let parts: Vec<Part> = restricted.collect::<Result<_, ConstrainError>>()?;
                 let of: Vec<&ByteClasses> = parts.iter().map(|part| &*part.dfa.classes).collect();
                 let classes = Arc::new(ByteClasses::refine(&of, &utf8::class_starts(), &alphabet));
-                let core = Core::And { parts, states: Vec::new(), ids: FastMap::default() };
+                let core = Core::And {
+                    parts,
+                    states: Vec::new(),
+                    ids: FastMap::default(),
+                };
                 Self::begin(core, alphabet, classes, limits)
             }
         }
@@ -214,7 +238,9 @@ impl Dfa {
     /// Whether the text so far is a member.
     #[inline]
     pub(crate) fn accepting(&self, state: u32) -> bool {
-        self.facts.get(state as usize).is_some_and(|facts| facts.accepting)
+        self.facts
+            .get(state as usize)
+            .is_some_and(|facts| facts.accepting)
     }
 
     /// The bytes with which a member can go on.
@@ -301,10 +327,6 @@ impl Dfa {
         &mut self.plains
     }
 
-    pub(super) fn known_universal(&mut self, state: u32) -> Option<&mut Option<bool>> {
-        self.facts.get_mut(state as usize).map(|facts| &mut facts.universal)
-    }
-
     /// The state behind any byte of a class.
     #[inline]
     pub(super) fn next_class(&mut self, state: u32, class: usize) -> Result<u32, ConstrainError> {
@@ -338,7 +360,9 @@ impl Dfa {
         let byte = self.classes.samples[class];
         let target = match &mut self.core {
             _ if !self.alphabet.contains(byte) => DEAD,
-            Core::Pattern { subsets, states, .. } => {
+            Core::Pattern {
+                subsets, states, ..
+            } => {
                 let from = Arc::clone(&states[state as usize]);
                 let next = subsets.step(&from, byte)?;
                 self.intern_subset(next)?
@@ -371,7 +395,10 @@ impl Dfa {
             Core::Pattern { states, .. } => states.push(Arc::new(Subset::dead())),
             Core::And { states, .. } => states.push(Arc::new([])),
         }
-        self.facts.push(Facts { alive: Some(false), universal: Some(false), ..Facts::default() });
+        self.facts.push(Facts {
+            alive: Some(false),
+            ..Facts::default()
+        });
         self.rows.resize(self.classes.len(), DEAD);
     }
 
@@ -382,7 +409,10 @@ impl Dfa {
                 self.intern_subset(start)
             }
             Core::And { parts, .. } => {
-                if parts.iter().any(|part| !part.negative && part.dfa.start == DEAD) {
+                if parts
+                    .iter()
+                    .any(|part| !part.negative && part.dfa.start == DEAD)
+                {
                     return Ok(DEAD);
                 }
                 let mut start: Vec<u32> = parts.iter().map(|part| part.dfa.start).collect();
@@ -393,7 +423,14 @@ impl Dfa {
     }
 
     fn intern_subset(&mut self, subset: Subset) -> Result<u32, ConstrainError> {
-        let Core::Pattern { subsets, states, ids } = &mut self.core else { return Ok(DEAD) };
+        let Core::Pattern {
+            subsets,
+            states,
+            ids,
+        } = &mut self.core
+        else {
+            return Ok(DEAD);
+        };
         if subset.is_empty() {
             return Ok(DEAD);
         }
@@ -406,31 +443,49 @@ impl Dfa {
         states.push(Arc::clone(&subset));
         let id = (states.len() - 1) as u32;
         ids.insert(subset, id);
-        self.push_facts(Facts { accepting, alive, ..Facts::default() })?;
+        self.push_facts(Facts {
+            accepting,
+            alive,
+            ..Facts::default()
+        })?;
         Ok(id)
     }
 
     fn intern_tuple(&mut self, tuple: Vec<u32>) -> Result<u32, ConstrainError> {
-        let Core::And { parts, states, ids } = &mut self.core else { return Ok(DEAD) };
+        let Core::And { parts, states, ids } = &mut self.core else {
+            return Ok(DEAD);
+        };
         if let Some(&id) = ids.get(tuple.as_slice()) {
             return Ok(id);
         }
         let at_boundary = tuple.last() == Some(&u32::from(utf8::START));
-        let accepting =
-            at_boundary && parts.iter().zip(&tuple).all(|(part, &at)| part.dfa.accepting(at) != part.negative);
+        let accepting = at_boundary
+            && parts
+                .iter()
+                .zip(&tuple)
+                .all(|(part, &at)| part.dfa.accepting(at) != part.negative);
         let tuple: Arc<[u32]> = tuple.into();
         states.push(Arc::clone(&tuple));
         let id = (states.len() - 1) as u32;
         ids.insert(tuple, id);
-        self.push_facts(Facts { accepting, alive: accepting.then_some(true), ..Facts::default() })?;
+        self.push_facts(Facts {
+            accepting,
+            alive: accepting.then_some(true),
+            ..Facts::default()
+        })?;
         Ok(id)
     }
 
     fn push_facts(&mut self, facts: Facts) -> Result<(), ConstrainError> {
         Limits::check("max_dfa_states", self.facts.len(), self.limits.max_states)?;
         self.facts.push(facts);
-        self.rows.resize(self.facts.len() * self.classes.len(), UNKNOWN);
-        Limits::check("max_table_bytes", self.rows.len() * 4, self.limits.max_bytes)
+        self.rows
+            .resize(self.facts.len() * self.classes.len(), UNKNOWN);
+        Limits::check(
+            "max_table_bytes",
+            self.rows.len() * 4,
+            self.limits.max_bytes,
+        )
     }
 
     /// Whether a member can be completed from `state`, searching breadth first where it is not known.

@@ -16,7 +16,14 @@ use crate::ConstrainError;
 /// # Errors
 /// [`ConstrainError::Pattern`] with the position of what cannot be read or is not regular.
 pub(super) fn parse(pattern: &str, nesting: usize) -> Result<Node, ConstrainError> {
-    let mut parser = Parser { text: pattern, at: 0, depth: 0, ahead: false, nesting, flags: Flags::default() };
+    let mut parser = Parser {
+        text: pattern,
+        at: 0,
+        depth: 0,
+        ahead: false,
+        nesting,
+        flags: Flags::default(),
+    };
     let node = parser.disjunction()?;
     match parser.peek() {
         None => Ok(node),
@@ -52,7 +59,11 @@ enum Member {
 
 impl Parser<'_> {
     fn refuse(&self, reason: impl Into<String>) -> ConstrainError {
-        ConstrainError::Pattern { pattern: self.text.to_owned(), position: self.at, reason: reason.into() }
+        ConstrainError::Pattern {
+            pattern: self.text.to_owned(),
+            position: self.at,
+            reason: reason.into(),
+        }
     }
 
     fn rest(&self) -> &str {
@@ -80,7 +91,10 @@ impl Parser<'_> {
     fn disjunction(&mut self) -> Result<Node, ConstrainError> {
         self.depth += 1;
         if self.depth > self.nesting {
-            return Err(ConstrainError::Limit { limit: "max_nesting", max: self.nesting as u64 });
+            return Err(ConstrainError::Limit {
+                limit: "max_nesting",
+                max: self.nesting as u64,
+            });
         }
         let flags = self.flags;
         let mut branches = vec![self.alternative()?];
@@ -127,13 +141,25 @@ impl Parser<'_> {
         if !self.eat("?") && self.peek() == Some('+') {
             return Err(self.refuse("possessive quantifiers are not part of ECMA-262"));
         }
-        Ok(Node::Repeat { min, max, of: Box::new(atom) })
+        Ok(Node::Repeat {
+            min,
+            max,
+            of: Box::new(atom),
+        })
     }
 
     /// Reads `{n}`, `{n,}` or `{n,m}` and leaves the place behind it; anything else is text.
     fn braces(&mut self) -> Result<Option<(u32, Option<u32>)>, ConstrainError> {
-        let Some(behind) = self.rest().strip_prefix('{') else { return Ok(None) };
-        let Some(end) = behind.bytes().take(LONGEST_COUNTS).position(|byte| byte == b'}') else { return Ok(None) };
+        let Some(behind) = self.rest().strip_prefix('{') else {
+            return Ok(None);
+        };
+        let Some(end) = behind
+            .bytes()
+            .take(LONGEST_COUNTS)
+            .position(|byte| byte == b'}')
+        else {
+            return Ok(None);
+        };
         let inside = &behind[..end];
         let (low, high) = match inside.split_once(',') {
             None => (inside, Some(inside)),
@@ -145,7 +171,10 @@ impl Parser<'_> {
             return Ok(None);
         }
         let length = inside.len() + 2;
-        let count = |text: &str| text.parse::<u32>().map_err(|_| self.refuse("this count is too large"));
+        let count = |text: &str| {
+            text.parse::<u32>()
+                .map_err(|_| self.refuse("this count is too large"))
+        };
         let min = count(low)?;
         let max = high.map(count).transpose()?;
         if max.is_some_and(|max| max < min) {
@@ -157,7 +186,9 @@ impl Parser<'_> {
 
     fn atom(&mut self) -> Result<Node, ConstrainError> {
         let start = self.at;
-        let Some(c) = self.next() else { return Ok(Node::Empty) };
+        let Some(c) = self.next() else {
+            return Ok(Node::Empty);
+        };
         Ok(match c {
             '^' if self.flags.multi_line => Node::Look(Look::LineStart),
             '^' => Node::Look(Look::Start),
@@ -204,7 +235,10 @@ impl Parser<'_> {
         } else if self.rest().starts_with("?<=") || self.rest().starts_with("?<!") {
             return Err(self.refuse("look-behind is not supported"));
         } else if self.eat("?<") || self.eat("?P<") {
-            let name = self.rest().find('>').ok_or_else(|| self.refuse("the name of a group wants `>`"))?;
+            let name = self
+                .rest()
+                .find('>')
+                .ok_or_else(|| self.refuse("the name of a group wants `>`"))?;
             self.at += name + 1;
             self.disjunction()?
         } else if self.eat("?:") {
@@ -251,14 +285,18 @@ impl Parser<'_> {
 
     fn escape(&mut self) -> Result<Node, ConstrainError> {
         let start = self.at;
-        let Some(c) = self.peek() else { return Err(self.refuse("`\\` at the end")) };
+        let Some(c) = self.peek() else {
+            return Err(self.refuse("`\\` at the end"));
+        };
         let look = match c {
             'b' => Some(Look::Word),
             'B' => Some(Look::NotWord),
             'A' => Some(Look::Start),
             'Z' | 'z' => Some(Look::End),
             '1'..='9' => return Err(self.refuse("back-references are not regular")),
-            'k' if self.rest().starts_with("k<") => return Err(self.refuse("back-references are not regular")),
+            'k' if self.rest().starts_with("k<") => {
+                return Err(self.refuse("back-references are not regular"));
+            }
             _ => None,
         };
         if let Some(look) = look {
@@ -280,7 +318,9 @@ impl Parser<'_> {
     /// Reads what stands behind a backslash, in and out of brackets.
     fn escaped(&mut self) -> Result<Member, ConstrainError> {
         let start = self.at;
-        let Some(c) = self.next() else { return Err(self.refuse("`\\` at the end")) };
+        let Some(c) = self.next() else {
+            return Err(self.refuse("`\\` at the end"));
+        };
         let control = |c: char| Ok(Member::Char(u32::from(c)));
         match c {
             't' => control('\t'),
@@ -297,7 +337,9 @@ impl Parser<'_> {
             'S' => Ok(Member::Set(negated(spaces()))),
             'p' | 'P' => self.property(start),
             'c' => match self.next() {
-                Some(letter) if letter.is_ascii_alphabetic() => Ok(Member::Char(u32::from(letter) % 32)),
+                Some(letter) if letter.is_ascii_alphabetic() => {
+                    Ok(Member::Char(u32::from(letter) % 32))
+                }
                 _ => Err(self.refuse("`\\c` wants a letter")),
             },
             'x' => Ok(Member::Char(self.hex(2)?)),
@@ -311,7 +353,10 @@ impl Parser<'_> {
     }
 
     fn hex(&mut self, length: usize) -> Result<u32, ConstrainError> {
-        let digits = self.rest().get(..length).filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()));
+        let digits = self
+            .rest()
+            .get(..length)
+            .filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()));
         match digits.and_then(|text| u32::from_str_radix(text, 16).ok()) {
             Some(value) => {
                 self.at += length;
@@ -323,8 +368,13 @@ impl Parser<'_> {
 
     fn unicode(&mut self) -> Result<Member, ConstrainError> {
         if self.eat("{") {
-            let end = self.rest().find('}').ok_or_else(|| self.refuse("`\\u{` wants `}`"))?;
-            let code = u32::from_str_radix(&self.rest()[..end], 16).ok().filter(|&code| code <= 0x10_ffff);
+            let end = self
+                .rest()
+                .find('}')
+                .ok_or_else(|| self.refuse("`\\u{` wants `}`"))?;
+            let code = u32::from_str_radix(&self.rest()[..end], 16)
+                .ok()
+                .filter(|&code| code <= 0x10_ffff);
             let code = code.ok_or_else(|| self.refuse("a code point up to 10ffff is wanted"))?;
             self.at += end + 1;
             return Ok(Member::Char(code));
@@ -333,7 +383,9 @@ impl Parser<'_> {
         let back = self.at;
         if (0xd800..0xdc00).contains(&high) && self.eat("\\u") {
             if let Ok(low @ 0xdc00..0xe000) = self.hex(4) {
-                return Ok(Member::Char(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)));
+                return Ok(Member::Char(
+                    0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00),
+                ));
             }
             self.at = back;
         }
@@ -346,7 +398,9 @@ impl Parser<'_> {
             true => self.rest().find('}').map(|end| end + 1),
             false => self.peek().map(char::len_utf8),
         };
-        let Some(length) = length else { return Err(self.refuse("`\\p` wants a property in braces")) };
+        let Some(length) = length else {
+            return Err(self.refuse("`\\p` wants a property in braces"));
+        };
         self.at += length;
         let source = format!("\\{}", &self.text[start..self.at]);
         let parsed = regex_syntax::parse(&source).ok();
@@ -425,7 +479,11 @@ fn one(c: char) -> ClassUnicode {
 }
 
 fn set(ranges: &[(char, char)]) -> ClassUnicode {
-    ClassUnicode::new(ranges.iter().map(|&(low, high)| ClassUnicodeRange::new(low, high)))
+    ClassUnicode::new(
+        ranges
+            .iter()
+            .map(|&(low, high)| ClassUnicodeRange::new(low, high)),
+    )
 }
 
 fn negated(mut class: ClassUnicode) -> ClassUnicode {
@@ -466,9 +524,9 @@ fn push_codes(class: &mut ClassUnicode, low: u32, high: u32) {
         0xd800..=0xdfff => 0xd7ff,
         high => high,
     };
-    if let (Some(low), Some(high)) = (char::from_u32(low), char::from_u32(high)) {
-        if low <= high {
-            class.push(ClassUnicodeRange::new(low, high));
-        }
+    if let (Some(low), Some(high)) = (char::from_u32(low), char::from_u32(high))
+        && low <= high
+    {
+        class.push(ClassUnicodeRange::new(low, high));
     }
 }

@@ -5,6 +5,7 @@ mod dfa;
 mod ecma;
 mod nfa;
 mod node;
+mod reach;
 mod subset;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -10,17 +10,24 @@ use crate::{ByteSet, ConstrainError, Limits};
 /// Index of a state.
 pub(super) type StateId = u32;
 
+/// Ranges of bytes with the states they lead to: disjoint and ascending.
+pub(super) type Ranges = Box<[(u8, u8, StateId)]>;
+
 /// One state.
 #[derive(Debug, Clone)]
 pub(super) enum NfaState {
-    /// One byte, to the states whose range holds it. Ranges are disjoint and ascending.
-    Bytes(Box<[(u8, u8, StateId)]>),
+    /// One byte, to the state whose range holds it.
+    Bytes(Ranges),
     /// Any of these, without a byte.
     Split(Vec<StateId>),
     /// On, if the place is right.
     Look(Look, StateId),
     /// On, if what follows does (or does not) begin with a match from `ahead`.
-    Ahead { negative: bool, ahead: StateId, next: StateId },
+    Ahead {
+        negative: bool,
+        ahead: StateId,
+        next: StateId,
+    },
     /// The pattern matched.
     Match,
 }
@@ -60,7 +67,12 @@ impl Nfa {
             builder.node(node, MATCH)?
         };
         let Builder { states, simple, .. } = builder;
-        Ok(Self { states, start, sink, simple })
+        Ok(Self {
+            states,
+            start,
+            sink,
+            simple,
+        })
     }
 
     /// Rough size in memory.
@@ -82,7 +94,7 @@ impl Nfa {
 struct Builder {
     states: Vec<NfaState>,
     /// Byte states by content: the tails of UTF-8 sequences are shared.
-    suffixes: FastMap<Box<[(u8, u8, StateId)]>, StateId>,
+    suffixes: FastMap<Ranges, StateId>,
     /// Nodes visited, copies counted: bounds repetitions that make no states.
     work: usize,
     max_states: usize,
@@ -102,13 +114,23 @@ impl Builder {
     /// Adds the states of `node`, which go on to `next`, and gives the first.
     fn node(&mut self, node: &Node, next: StateId) -> Result<StateId, ConstrainError> {
         self.work += 1;
-        Limits::check("max_nfa_states", self.work / WORK_PER_STATE, self.max_states)?;
+        Limits::check(
+            "max_nfa_states",
+            self.work / WORK_PER_STATE,
+            self.max_states,
+        )?;
         match node {
             Node::Empty => Ok(next),
             Node::Class(class) => self.class(class, next),
-            Node::Concat(parts) => parts.iter().rev().try_fold(next, |next, part| self.node(part, next)),
+            Node::Concat(parts) => parts
+                .iter()
+                .rev()
+                .try_fold(next, |next, part| self.node(part, next)),
             Node::Alternation(parts) => {
-                let entries: Vec<_> = parts.iter().map(|part| self.node(part, next)).collect::<Result<_, _>>()?;
+                let entries: Vec<_> = parts
+                    .iter()
+                    .map(|part| self.node(part, next))
+                    .collect::<Result<_, _>>()?;
                 self.add(NfaState::Split(entries))
             }
             Node::Repeat { min, max, of } => self.repeat(of, *min, *max, next),
@@ -119,12 +141,22 @@ impl Builder {
             Node::Ahead { negative, of } => {
                 self.simple = false;
                 let ahead = self.node(of, MATCH)?;
-                self.add(NfaState::Ahead { negative: *negative, ahead, next })
+                self.add(NfaState::Ahead {
+                    negative: *negative,
+                    ahead,
+                    next,
+                })
             }
         }
     }
 
-    fn repeat(&mut self, of: &Node, min: u32, max: Option<u32>, next: StateId) -> Result<StateId, ConstrainError> {
+    fn repeat(
+        &mut self,
+        of: &Node,
+        min: u32,
+        max: Option<u32>,
+        next: StateId,
+    ) -> Result<StateId, ConstrainError> {
         let mut entry = match max {
             None => {
                 let split = self.add(NfaState::Split(Vec::new()))?;
@@ -160,21 +192,33 @@ impl Builder {
 
     /// The state that reads any of the sequences. They ascend, so those with the same first range are neighbours, and
     /// first ranges that differ are disjoint.
-    fn sequences(&mut self, tails: &[&[Utf8Range]], next: StateId) -> Result<StateId, ConstrainError> {
+    fn sequences(
+        &mut self,
+        tails: &[&[Utf8Range]],
+        next: StateId,
+    ) -> Result<StateId, ConstrainError> {
         let mut transitions: Vec<(u8, u8, StateId)> = Vec::new();
         let mut at = 0;
         while at < tails.len() {
-            let Some(&first) = tails[at].first() else { break };
-            let same = tails[at..].iter().take_while(|tail| tail.first() == Some(&first)).count();
+            let Some(&first) = tails[at].first() else {
+                break;
+            };
+            let same = tails[at..]
+                .iter()
+                .take_while(|tail| tail.first() == Some(&first))
+                .count();
             let target = match tails[at].len() {
                 1 => next,
                 _ => {
-                    let rest: Vec<&[Utf8Range]> = tails[at..at + same].iter().map(|tail| &tail[1..]).collect();
+                    let rest: Vec<&[Utf8Range]> =
+                        tails[at..at + same].iter().map(|tail| &tail[1..]).collect();
                     self.sequences(&rest, next)?
                 }
             };
             match transitions.last_mut() {
-                Some(last) if last.2 == target && last.1.checked_add(1) == Some(first.start) => last.1 = first.end,
+                Some(last) if last.2 == target && last.1.checked_add(1) == Some(first.start) => {
+                    last.1 = first.end
+                }
                 _ => transitions.push((first.start, first.end, target)),
             }
             at += same;
@@ -217,7 +261,13 @@ impl ByteClasses {
         }
         if !nfa.simple {
             // Word characters and line feeds are looked at by conditions on the place.
-            for (first, last) in [(b'0', b'9'), (b'A', b'Z'), (b'_', b'_'), (b'a', b'z'), (b'\n', b'\n')] {
+            for (first, last) in [
+                (b'0', b'9'),
+                (b'A', b'Z'),
+                (b'_', b'_'),
+                (b'a', b'z'),
+                (b'\n', b'\n'),
+            ] {
                 cut(first, last);
             }
         }

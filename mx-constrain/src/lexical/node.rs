@@ -16,7 +16,11 @@ pub(super) enum Node {
     /// Any of them.
     Alternation(Vec<Node>),
     /// From `min` to `max` times.
-    Repeat { min: u32, max: Option<u32>, of: Box<Node> },
+    Repeat {
+        min: u32,
+        max: Option<u32>,
+        of: Box<Node>,
+    },
     /// A condition on the place.
     Look(Look),
     /// What follows does (or does not) begin with a match.
@@ -69,7 +73,9 @@ impl Node {
             .build();
         let hir = parser.parse(pattern).map_err(|error| match error {
             regex_syntax::Error::Parse(e) => refuse(e.span().start.offset, e.kind().to_string()),
-            regex_syntax::Error::Translate(e) => refuse(e.span().start.offset, e.kind().to_string()),
+            regex_syntax::Error::Translate(e) => {
+                refuse(e.span().start.offset, e.kind().to_string())
+            }
             other => refuse(0, other.to_string()),
         })?;
         Self::from_hir(&hir).map_err(|reason| refuse(0, reason.to_owned()))
@@ -78,12 +84,15 @@ impl Node {
     fn from_hir(hir: &Hir) -> Result<Self, &'static str> {
         Ok(match hir.kind() {
             HirKind::Empty => Self::Empty,
-            HirKind::Literal(literal) => {
-                Self::text(std::str::from_utf8(&literal.0).map_err(|_| "bytes that are no text cannot be matched")?)
-            }
+            HirKind::Literal(literal) => Self::text(
+                std::str::from_utf8(&literal.0)
+                    .map_err(|_| "bytes that are no text cannot be matched")?,
+            ),
             HirKind::Class(Class::Unicode(class)) => Self::Class(class.clone()),
             HirKind::Class(Class::Bytes(class)) => Self::Class(
-                class.to_unicode_class().ok_or("bytes that are no text cannot be matched")?,
+                class
+                    .to_unicode_class()
+                    .ok_or("bytes that are no text cannot be matched")?,
             ),
             HirKind::Look(look) => Self::Look(Look::from_hir(*look)?),
             HirKind::Repetition(repetition) => Self::Repeat {
@@ -92,7 +101,9 @@ impl Node {
                 of: Box::new(Self::from_hir(&repetition.sub)?),
             },
             HirKind::Capture(capture) => Self::from_hir(&capture.sub)?,
-            HirKind::Concat(parts) => Self::Concat(parts.iter().map(Self::from_hir).collect::<Result<_, _>>()?),
+            HirKind::Concat(parts) => {
+                Self::Concat(parts.iter().map(Self::from_hir).collect::<Result<_, _>>()?)
+            }
             HirKind::Alternation(parts) => {
                 Self::Alternation(parts.iter().map(Self::from_hir).collect::<Result<_, _>>()?)
             }

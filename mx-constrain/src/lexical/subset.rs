@@ -6,6 +6,7 @@
 
 use super::nfa::{MATCH, Nfa, NfaState, StateId};
 use super::node::Look;
+use super::reach::{ask_before, reach_end, reach_match};
 use crate::hash::FastMap;
 use crate::{ByteSet, ConstrainError, Limits};
 
@@ -25,7 +26,10 @@ pub(super) struct Subset {
 impl Subset {
     /// The set without members.
     pub(super) fn dead() -> Self {
-        Self { before: Before::Any, threads: [].into() }
+        Self {
+            before: Before::Any,
+            threads: [].into(),
+        }
     }
 
     /// Whether nothing can follow or end behind this set.
@@ -89,7 +93,9 @@ impl Subsets {
             asks,
             obligations: vec![Vec::new()],
             obligation_ids,
-            max_threads: limits.max_alternatives.saturating_mul(THREADS_PER_ALTERNATIVE),
+            max_threads: limits
+                .max_alternatives
+                .saturating_mul(THREADS_PER_ALTERNATIVE),
             max_lists: limits.max_dfa_states,
             stamp: 0,
             stack: Vec::new(),
@@ -106,7 +112,12 @@ impl Subsets {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let open: usize = self.obligations.iter().flatten().map(|o| 4 * o.states.len() + 64).sum();
+        let open: usize = self
+            .obligations
+            .iter()
+            .flatten()
+            .map(|o| 4 * o.states.len() + 64)
+            .sum();
         self.nfa.bytes() + self.reaches.len() * 6 + 2 * open
     }
 
@@ -116,8 +127,13 @@ impl Subsets {
         self.close(self.nfa.start, 0, Before::Nothing, &mut threads)?;
         let ends_here = reach_end(&self.nfa, true);
         let waits = |state: StateId| matches!(self.nfa.states[state as usize], NfaState::Look(..));
-        let may_go_on = |state: StateId| ends_here[state as usize] || (waits(state) && !self.nfa.simple);
-        let kept: Vec<Thread> = threads.iter().copied().filter(|&(state, _)| may_go_on(state)).collect();
+        let may_go_on =
+            |state: StateId| ends_here[state as usize] || (waits(state) && !self.nfa.simple);
+        let kept: Vec<Thread> = threads
+            .iter()
+            .copied()
+            .filter(|&(state, _)| may_go_on(state))
+            .collect();
         let mut start = self.finish(threads, Before::Nothing)?;
         if kept.iter().any(|thread| !start.threads.contains(thread)) {
             // Only at the start of the text can conditions on the start be met behind others that wait.
@@ -125,7 +141,10 @@ impl Subsets {
             threads.extend(kept);
             threads.sort_unstable();
             threads.dedup();
-            start = Subset { before: Before::Nothing, threads: threads.into_boxed_slice() };
+            start = Subset {
+                before: Before::Nothing,
+                threads: threads.into_boxed_slice(),
+            };
         }
         Ok(start)
     }
@@ -138,11 +157,16 @@ impl Subsets {
         let mut moved: Vec<(ObligationsId, Option<ObligationsId>)> = Vec::new();
         self.begin();
         for (state, obligations) in threads {
-            let Some(target) = self.target(state, byte) else { continue };
+            let Some(target) = self.target(state, byte) else {
+                continue;
+            };
             let obligations = match obligations {
                 0 => 0,
                 _ => {
-                    let known = moved.iter().find(|(from, _)| *from == obligations).map(|(_, to)| *to);
+                    let known = moved
+                        .iter()
+                        .find(|(from, _)| *from == obligations)
+                        .map(|(_, to)| *to);
                     let to = match known {
                         Some(to) => to,
                         None => {
@@ -174,8 +198,14 @@ impl Subsets {
 
     /// Resolves conditions that wait for the next byte.
     fn settle(&mut self, subset: &Subset, next: Option<u8>) -> Result<Vec<Thread>, ConstrainError> {
-        let waits = |states: &[NfaState], state: StateId| matches!(states[state as usize], NfaState::Look(..));
-        if !subset.threads.iter().any(|&(state, _)| waits(&self.nfa.states, state)) {
+        let waits = |states: &[NfaState], state: StateId| {
+            matches!(states[state as usize], NfaState::Look(..))
+        };
+        if !subset
+            .threads
+            .iter()
+            .any(|&(state, _)| waits(&self.nfa.states, state))
+        {
             return Ok(subset.threads.to_vec());
         }
         let mut settled = Vec::with_capacity(subset.threads.len());
@@ -206,9 +236,14 @@ impl Subsets {
     }
 
     fn target(&self, state: StateId, byte: u8) -> Option<StateId> {
-        let NfaState::Bytes(ranges) = &self.nfa.states[state as usize] else { return None };
+        let NfaState::Bytes(ranges) = &self.nfa.states[state as usize] else {
+            return None;
+        };
         let at = ranges.partition_point(|&(_, last, _)| last < byte);
-        ranges.get(at).filter(|range| range.0 <= byte).map(|range| range.2)
+        ranges
+            .get(at)
+            .filter(|range| range.0 <= byte)
+            .map(|range| range.2)
     }
 
     fn begin(&mut self) {
@@ -255,7 +290,11 @@ impl Subsets {
                     Some(false) => {}
                     None => out.push((state, 0)),
                 },
-                NfaState::Ahead { negative, ahead, next } => {
+                NfaState::Ahead {
+                    negative,
+                    ahead,
+                    next,
+                } => {
                     let (negative, ahead, next) = (*negative, *ahead, *next);
                     let waiting = std::mem::take(&mut self.stack);
                     if let Some(bound) = self.bind(0, negative, ahead, before)? {
@@ -288,13 +327,19 @@ impl Subsets {
             }
             Limits::check("max_alternatives", seen.len(), self.max_threads)?;
             match &self.nfa.states[state as usize] {
-                NfaState::Split(targets) => stack.extend(targets.iter().rev().map(|&target| (target, obligations))),
+                NfaState::Split(targets) => {
+                    stack.extend(targets.iter().rev().map(|&target| (target, obligations)))
+                }
                 NfaState::Look(look, target) => match look.known(before) {
                     Some(true) => stack.push((*target, obligations)),
                     Some(false) => {}
                     None => out.push((state, obligations)),
                 },
-                NfaState::Ahead { negative, ahead, next } => {
+                NfaState::Ahead {
+                    negative,
+                    ahead,
+                    next,
+                } => {
                     let (negative, ahead, next) = (*negative, *ahead, *next);
                     if let Some(bound) = self.bind(obligations, negative, ahead, before)? {
                         stack.push((next, bound));
@@ -350,7 +395,11 @@ impl Subsets {
 
     /// What look-ahead states reach without a byte, sorted ([`MATCH`] comes first). Look-ahead in look-ahead is refused
     /// when the pattern is compiled.
-    fn ahead_closure(&self, from: &[StateId], before: Before) -> Result<Box<[StateId]>, ConstrainError> {
+    fn ahead_closure(
+        &self,
+        from: &[StateId],
+        before: Before,
+    ) -> Result<Box<[StateId]>, ConstrainError> {
         let mut seen: FastMap<StateId, ()> = FastMap::default();
         let mut stack = from.to_vec();
         let mut out = Vec::new();
@@ -416,7 +465,10 @@ impl Subsets {
             let states = match settled.first() {
                 Some(&MATCH) => settled,
                 _ => {
-                    let targets: Vec<_> = settled.iter().filter_map(|&state| self.target(state, byte)).collect();
+                    let targets: Vec<_> = settled
+                        .iter()
+                        .filter_map(|&state| self.target(state, byte))
+                        .collect();
                     self.ahead_closure(&targets, Before::of(byte))?
                 }
             };
@@ -429,7 +481,11 @@ impl Subsets {
         Ok(Some(self.intern(next)?))
     }
 
-    fn ends_well(&self, obligations: ObligationsId, before: Before) -> Result<bool, ConstrainError> {
+    fn ends_well(
+        &self,
+        obligations: ObligationsId,
+        before: Before,
+    ) -> Result<bool, ConstrainError> {
         for Obligation { negative, states } in &self.obligations[obligations as usize] {
             let matched = self.ahead_settled(states, before, None)?.first() == Some(&MATCH);
             if matched == *negative {
@@ -440,7 +496,11 @@ impl Subsets {
     }
 
     /// Drops threads that cannot reach the end and what does not matter of the byte before.
-    fn finish(&mut self, mut threads: Vec<Thread>, before: Before) -> Result<Subset, ConstrainError> {
+    fn finish(
+        &mut self,
+        mut threads: Vec<Thread>,
+        before: Before,
+    ) -> Result<Subset, ConstrainError> {
         if let Some(sink) = self.nfa.sink {
             // The sink's own states all lead back to it, so that any of them without obligations would do; only the
             // sink itself says that the text so far is complete and everything may follow.
@@ -454,13 +514,20 @@ impl Subsets {
         threads.dedup();
         let before_matters = threads.iter().any(|&(state, obligations)| {
             let open = &self.obligations[obligations as usize];
-            self.waits_on_before(state) || open.iter().flat_map(|o| &o.states).any(|&s| self.waits_on_before(s))
+            self.waits_on_before(state)
+                || open
+                    .iter()
+                    .flat_map(|o| &o.states)
+                    .any(|&s| self.waits_on_before(s))
         });
         let before = match before_matters {
             true => before,
             false => Before::Any,
         };
-        Ok(Subset { before, threads: threads.into_boxed_slice() })
+        Ok(Subset {
+            before,
+            threads: threads.into_boxed_slice(),
+        })
     }
 }
 
@@ -502,93 +569,4 @@ impl Look {
             Self::NotWord => !boundary,
         }
     }
-}
-
-/// Per state: whether the match can be reached without a byte, at the end of the text (which may be its start too).
-fn reach_end(nfa: &Nfa, at_start: bool) -> Vec<bool> {
-    let backwards = edges_back(nfa, |state, edge| match state {
-        NfaState::Split(targets) => targets.iter().for_each(|&target| edge(target)),
-        NfaState::Look(look, target) if at_start || *look != Look::Start => edge(*target),
-        NfaState::Ahead { next, .. } => edge(*next),
-        _ => {}
-    });
-    spread(&backwards, [MATCH], nfa.states.len())
-}
-
-/// Per state: whether the match can be reached at all, not at the start of the text.
-fn reach_match(nfa: &Nfa, ends: &[bool], alphabet: &ByteSet) -> Vec<bool> {
-    let backwards = edges_back(nfa, |state, edge| match state {
-        NfaState::Bytes(ranges) => {
-            for &(first, last, target) in ranges {
-                if !ByteSet::range(first, last).intersection(alphabet).is_empty() {
-                    edge(target);
-                }
-            }
-        }
-        NfaState::Split(targets) => targets.iter().for_each(|&target| edge(target)),
-        NfaState::Look(look, target) if !matches!(look, Look::Start | Look::End) => edge(*target),
-        NfaState::Ahead { next, .. } => edge(*next),
-        _ => {}
-    });
-    let ended = (0..nfa.states.len() as StateId).filter(|&state| ends[state as usize]);
-    spread(&backwards, ended, nfa.states.len())
-}
-
-/// Per state: whether a condition on the byte before can be met from it without a byte.
-fn ask_before(nfa: &Nfa) -> Vec<bool> {
-    let backwards = edges_back(nfa, |state, edge| match state {
-        NfaState::Split(targets) => targets.iter().for_each(|&target| edge(target)),
-        NfaState::Look(_, target) => edge(*target),
-        NfaState::Ahead { ahead, next, .. } => {
-            edge(*ahead);
-            edge(*next);
-        }
-        _ => {}
-    });
-    let asking = |state: &NfaState| matches!(state, NfaState::Look(look, _) if !matches!(look, Look::End | Look::LineEnd));
-    let from = (0..nfa.states.len()).filter(|&state| asking(&nfa.states[state]));
-    spread(&backwards, from.map(|state| state as StateId), nfa.states.len())
-}
-
-/// The edges turned round, as a compressed table: offsets and sources.
-fn edges_back(nfa: &Nfa, each: impl Fn(&NfaState, &mut dyn FnMut(StateId))) -> (Vec<u32>, Vec<StateId>) {
-    let count = nfa.states.len();
-    let mut offsets = vec![0u32; count + 2];
-    for state in &nfa.states {
-        each(state, &mut |target| offsets[target as usize + 2] += 1);
-    }
-    for at in 2..offsets.len() {
-        offsets[at] += offsets[at - 1];
-    }
-    let mut sources = vec![0; offsets.last().copied().unwrap_or(0) as usize];
-    for (source, state) in nfa.states.iter().enumerate() {
-        each(state, &mut |target| {
-            let at = &mut offsets[target as usize + 1];
-            sources[*at as usize] = source as StateId;
-            *at += 1;
-        });
-    }
-    (offsets, sources)
-}
-
-fn spread(
-    (offsets, sources): &(Vec<u32>, Vec<StateId>),
-    from: impl IntoIterator<Item = StateId>,
-    count: usize,
-) -> Vec<bool> {
-    let mut reached = vec![false; count];
-    let mut stack: Vec<StateId> = Vec::new();
-    for state in from {
-        reached[state as usize] = true;
-        stack.push(state);
-    }
-    while let Some(state) = stack.pop() {
-        let range = offsets[state as usize] as usize..offsets[state as usize + 1] as usize;
-        for &source in &sources[range] {
-            if !std::mem::replace(&mut reached[source as usize], true) {
-                stack.push(source);
-            }
-        }
-    }
-    reached
 }

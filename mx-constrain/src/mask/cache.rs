@@ -21,7 +21,12 @@ const ENTRY_BYTES: usize = 64;
 
 impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
     pub(crate) fn new(budget: usize) -> Self {
-        Self { young: FastMap::default(), old: FastMap::default(), young_bytes: 0, budget }
+        Self {
+            young: FastMap::default(),
+            old: FastMap::default(),
+            young_bytes: 0,
+            budget,
+        }
     }
 
     /// The value of a key, if it is still there.
@@ -49,6 +54,7 @@ impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Number of values that are there.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
@@ -64,7 +70,10 @@ mod tests {
         for key in 0..1000 {
             cache.insert(key, key, 100);
             assert!(cache.len() <= 20, "{}", cache.len());
-            assert_eq!(cache.get(0).is_some(), true, "key 0 is used all the time, after {key}");
+            assert!(
+                cache.get(0).is_some(),
+                "key 0 is used all the time, after {key}"
+            );
         }
         assert_eq!(cache.get(999), Some(999));
         assert_eq!(cache.get(500), None);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use super::stack::{Below, Stacks};
-use super::walk::{FactsMap, Scratch, Walk, facts};
-use crate::machine::{Machine, Plain, Refusal, State, Step, Verdict};
-use crate::vocabulary::{Bits, MAX_CHARS, NodeId, Trie};
+use super::walk::{FactsMap, Scratch, Walk};
+use crate::machine::{Machine, Refusal, State, Step, Verdict};
+use crate::vocabulary::NodeId;
 use crate::{ByteSet, ConstrainError, Limits, Vocabulary};
 
 /// A place in the text: the state of the top frame and the frames below.
@@ -28,32 +28,26 @@ pub(crate) struct Tokens {
 
 /// The mask of a state as far as the frames below do not matter.
 #[derive(Debug)]
-struct Entry {
-    tokens: Arc<Tokens>,
+pub(super) struct Entry {
+    pub(super) tokens: Arc<Tokens>,
     /// Where tokens close the frame, with what they tell the one below.
-    crossings: Box<[(NodeId, Verdict)]>,
+    pub(super) crossings: Box<[(NodeId, Verdict)]>,
     /// Whether `crossings` are nodes of the trie of tokens that are not plain.
-    in_rest: bool,
+    pub(super) in_rest: bool,
 }
 
 /// A machine, its stacks and its masks.
 pub(crate) struct Engine {
-    machine: Box<dyn Machine>,
-    stacks: Stacks,
-    vocabulary: Vocabulary,
+    pub(super) machine: Box<dyn Machine>,
+    pub(super) stacks: Stacks,
+    pub(super) vocabulary: Vocabulary,
     entries: Cache<State, Arc<Entry>>,
     masks: Cache<Position, Arc<Tokens>>,
-    facts: FactsMap,
-    scratch: Scratch,
+    pub(super) facts: FactsMap,
+    pub(super) scratch: Scratch,
     limits: Limits,
 }
 
-/// Most tokens beyond the length that a class is known to hold for that are tried one by one.
-const MAX_SINGLE_TRIALS: usize = 512;
-/// Fewest tokens of a class for which its slice is worth making.
-const MIN_CLASS_TOKENS: usize = 24;
-/// Most ways out of a class that are followed one by one; beyond that a walk from the root costs less.
-const MAX_EXITS: usize = 8192;
 /// Longest completion that is looked for, in bytes.
 const MAX_COMPLETION: usize = 1 << 16;
 /// Places that are looked at when a completion is searched for without the machine's help.
@@ -75,7 +69,10 @@ impl Engine {
 
     /// The place before any text.
     pub(crate) fn start(&self) -> Position {
-        Position { state: self.machine.start(), below: Below::NOTHING }
+        Position {
+            state: self.machine.start(),
+            below: Below::NOTHING,
+        }
     }
 
     /// Whether so much has been built that new matchers had better begin with an empty machine.
@@ -86,26 +83,27 @@ impl Engine {
             || self.stacks.len() > limits.max_states / 2
     }
 
-    /// The machine's states and stacks, and bytes of its tables.
-    pub(crate) fn size(&self) -> (usize, usize, usize) {
-        (self.machine.states(), self.stacks.len(), self.machine.bytes())
-    }
-
     /// The place behind one more byte; `None` when it is refused.
     #[inline]
-    pub(crate) fn step(&mut self, at: Position, byte: u8) -> Result<Option<Position>, ConstrainError> {
+    pub(crate) fn step(
+        &mut self,
+        at: Position,
+        byte: u8,
+    ) -> Result<Option<Position>, ConstrainError> {
         let Position { state, below } = at;
         Ok(match self.machine.step(state, byte)? {
             Step::Dead => None,
             Step::Stay(state) => Some(Position { state, below }),
-            Step::Push { parent, child } => {
-                Some(Position { state: child, below: self.stacks.push(parent, below)? })
-            }
+            Step::Push { parent, child } => Some(Position {
+                state: child,
+                below: self.stacks.push(parent, below)?,
+            }),
             Step::Pop(verdict) => match self.stacks.pop(below) {
                 None => None,
-                Some((parent, below)) => {
-                    self.machine.resume(parent, verdict)?.map(|state| Position { state, below })
-                }
+                Some((parent, below)) => self
+                    .machine
+                    .resume(parent, verdict)?
+                    .map(|state| Position { state, below }),
             },
         })
     }
@@ -144,7 +142,10 @@ impl Engine {
     }
 
     /// The only byte that may follow, if there is just one.
-    pub(crate) fn only_byte(&mut self, at: Position) -> Result<Option<(u8, Position)>, ConstrainError> {
+    pub(crate) fn only_byte(
+        &mut self,
+        at: Position,
+    ) -> Result<Option<(u8, Position)>, ConstrainError> {
         let mut only = None;
         for byte in &self.candidates(at)? {
             if let Some(next) = self.step(at, byte)? {
@@ -158,7 +159,10 @@ impl Engine {
     }
 
     fn candidates(&mut self, at: Position) -> Result<ByteSet, ConstrainError> {
-        Ok(self.machine.live(at.state)?.intersection(self.vocabulary.alphabet()))
+        Ok(self
+            .machine
+            .live(at.state)?
+            .intersection(self.vocabulary.alphabet()))
     }
 
     /// Why `byte` is refused at a place.
@@ -176,7 +180,11 @@ impl Engine {
     pub(crate) fn completion(&mut self, mut at: Position) -> Result<Vec<u8>, ConstrainError> {
         let mut bytes = Vec::new();
         while !self.accepting(at)? {
-            Limits::check("max_input_bytes", bytes.len(), self.limits.max_input_bytes.min(MAX_COMPLETION))?;
+            Limits::check(
+                "max_input_bytes",
+                bytes.len(),
+                self.limits.max_input_bytes.min(MAX_COMPLETION),
+            )?;
             let byte = self.machine.toward_end(at.state)?;
             let next = match byte {
                 Some(byte) => self.step(at, byte)?.map(|next| (byte, next)),
@@ -218,7 +226,10 @@ impl Engine {
             for byte in &self.candidates(here)? {
                 if let Some(next) = self.step(here, byte)? {
                     if seen.len() >= MAX_SEARCH {
-                        return Err(ConstrainError::Limit { limit: "max_compile_steps", max: MAX_SEARCH as u64 });
+                        return Err(ConstrainError::Limit {
+                            limit: "max_compile_steps",
+                            max: MAX_SEARCH as u64,
+                        });
                     }
                     if let std::collections::hash_map::Entry::Vacant(slot) = seen.entry(next) {
                         slot.insert((here, byte));
@@ -236,7 +247,10 @@ impl Engine {
     /// The tokens that may follow at a place.
     #[inline]
     pub(crate) fn mask(&mut self, at: Position) -> Result<Arc<Tokens>, ConstrainError> {
-        let at = Position { state: self.machine.mask_state(at.state)?, below: at.below };
+        let at = Position {
+            state: self.machine.mask_state(at.state)?,
+            below: at.below,
+        };
         match self.masks.get(at) {
             Some(tokens) => Ok(tokens),
             None => self.resolve(at),
@@ -259,7 +273,7 @@ impl Engine {
             self.masks.insert(at, Arc::clone(&entry.tokens), 0);
             return Ok(Arc::clone(&entry.tokens));
         }
-        self.scratch.tokens.clear();
+        self.scratch.clear();
         if !at.below.is_nothing() {
             self.cross(at.below, &entry)?;
         }
@@ -284,7 +298,9 @@ impl Engine {
 
     /// Follows the tokens that close the top frame into the frames below.
     fn cross(&mut self, below: Below, entry: &Entry) -> Result<(), ConstrainError> {
-        let Some((parent, below)) = self.stacks.pop(below) else { return Ok(()) };
+        let Some((parent, below)) = self.stacks.pop(below) else {
+            return Ok(());
+        };
         let mut last: Option<(Verdict, Option<State>)> = None;
         for &(node, verdict) in &entry.crossings {
             let resumed = match last {
@@ -293,7 +309,11 @@ impl Engine {
             };
             last = Some((verdict, resumed));
             let Some(state) = resumed else { continue };
-            let trie = if entry.in_rest { self.vocabulary.slices().rest() } else { self.vocabulary.trie() };
+            let trie = if entry.in_rest {
+                self.vocabulary.slices().rest()
+            } else {
+                self.vocabulary.trie()
+            };
             let mut walk = Walk {
                 machine: &mut *self.machine,
                 stacks: &mut self.stacks,
@@ -301,142 +321,28 @@ impl Engine {
                 trie,
                 scratch: &mut self.scratch,
             };
-            walk.from_node(node, state, below)?;
+            walk.behind(node, state, below)?;
         }
         self.stacks.clear_local();
         Ok(())
-    }
-
-    /// Finds the mask of a state, as far as the frames below do not matter.
-    fn build(&mut self, state: State) -> Result<Entry, ConstrainError> {
-        let known = facts(&mut self.facts, &mut *self.machine, state)?;
-        let vocabulary = self.vocabulary.clone();
-        let words = vocabulary.mask_words();
-        self.scratch.tokens.clear();
-        self.scratch.crossings.clear();
-        let plain = known.plain;
-        let mut base = None;
-        let mut in_rest = false;
-        if plain.chars > 0 && plain.wide && plain.ascii == Plain::ASCII {
-            base = self.take_class(state, &plain)?;
-            if base.is_some() {
-                in_rest = true;
-                self.walk(vocabulary.slices().rest()).from_root(state, Below::UNKNOWN, &known.live)?;
-            }
-        } else if plain.chars > 0 && (plain.wide || plain.ascii.len() > 1) {
-            let mut exits = plain.exits.difference(&plain.ascii);
-            if plain.wide {
-                exits = exits.difference(&ByteSet::WIDE);
-            }
-            let ways: usize = exits.iter().map(|byte| vocabulary.slices().nodes(byte).len()).sum();
-            if ways <= MAX_EXITS {
-                base = self.take_class(state, &plain)?;
-                if base.is_some() {
-                    self.leave_class(state, &plain, &exits)?;
-                }
-            }
-        }
-        if base.is_none() {
-            self.scratch.tokens.clear();
-            self.walk(vocabulary.trie()).from_root(state, Below::UNKNOWN, &known.live)?;
-        }
-        self.stacks.clear_local();
-        let (bits, count) = match base {
-            Some(bits) => (Some(bits.words), bits.count),
-            None => (None, 0),
-        };
-        let tokens = Arc::new(Tokens::new(bits, count, &self.scratch.tokens, words));
-        Ok(Entry { tokens, crossings: self.scratch.crossings.as_slice().into(), in_rest })
-    }
-
-    fn walk<'a>(&'a mut self, trie: &'a Trie) -> Walk<'a> {
-        Walk {
-            machine: &mut *self.machine,
-            stacks: &mut self.stacks,
-            facts: &mut self.facts,
-            trie,
-            scratch: &mut self.scratch,
-        }
-    }
-
-    /// The tokens of a class, after trying those that are too long for the class to say; `None` when the tokens are too
-    /// few or those to try too many for this to be worth it.
-    fn take_class(&mut self, state: State, plain: &Plain) -> Result<Option<Bits>, ConstrainError> {
-        let vocabulary = self.vocabulary.clone();
-        let slices = vocabulary.slices();
-        let class = |chars: u32| slices.class(&plain.ascii, plain.wide, chars);
-        if plain.chars >= slices.longest() {
-            return Ok(Some(class(u32::MAX)).filter(|bits| bits.count >= MIN_CLASS_TOKENS));
-        }
-        let chars = plain.chars.min(MAX_CHARS);
-        let bits = class(chars);
-        if bits.count < MIN_CLASS_TOKENS {
-            return Ok(None);
-        }
-        if plain.exact && plain.chars == chars {
-            return Ok(Some(bits));
-        }
-        let all = class(u32::MAX);
-        if all.count - bits.count > MAX_SINGLE_TRIALS {
-            return Ok(None);
-        }
-        for (at, (all, short)) in all.words.iter().zip(&*bits.words).enumerate() {
-            let mut longer = all & !short;
-            while longer != 0 {
-                let token = at as u32 * 32 + longer.trailing_zeros();
-                longer &= longer - 1;
-                if self.follow(state, vocabulary.raw_bytes(token))?.is_some() {
-                    self.scratch.tokens.push(token);
-                }
-            }
-        }
-        Ok(Some(bits))
-    }
-
-    /// Tries every token that begins with characters of a class and leaves it by one of `exits`.
-    fn leave_class(&mut self, state: State, plain: &Plain, exits: &ByteSet) -> Result<(), ConstrainError> {
-        let vocabulary = self.vocabulary.clone();
-        let trie = vocabulary.trie();
-        let class = match plain.wide {
-            true => plain.ascii.union(&ByteSet::WIDE),
-            false => plain.ascii,
-        };
-        let slices = vocabulary.slices();
-        // Where the class is limited, `exits` says nothing of what stands behind very long strings.
-        let unsaid = if plain.chars == u32::MAX { &[] } else { slices.far_nodes() };
-        let unsaid = unsaid.iter().filter(|&&node| {
-            let byte = trie.byte(node);
-            !exits.contains(byte) && !class.contains(byte)
-        });
-        for &node in exits.iter().flat_map(|byte| slices.nodes(byte)).chain(unsaid) {
-            let Some(token) = trie.any_token(node) else { continue };
-            let path = &vocabulary.raw_bytes(token)[..trie.depth(node) - 1];
-            if path.iter().all(|&byte| class.contains(byte)) {
-                if let Some(state) = self.follow(state, path)? {
-                    self.walk(trie).into_node(node, state, Below::UNKNOWN)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The state behind bytes that stay in the frame.
-    fn follow(&mut self, mut state: State, path: &[u8]) -> Result<Option<State>, ConstrainError> {
-        for &byte in path {
-            match self.machine.step(state, byte)? {
-                Step::Stay(next) => state = next,
-                _ => return Ok(None),
-            }
-        }
-        Ok(Some(state))
     }
 }
 
 impl Tokens {
-    fn new(base: Option<Arc<[u32]>>, base_count: usize, extras: &[u32], words: usize) -> Self {
+    pub(super) fn new(
+        base: Option<Arc<[u32]>>,
+        base_count: usize,
+        extras: &[u32],
+        words: usize,
+    ) -> Self {
         let count = base_count + extras.len();
         if extras.len() <= words {
-            return Self { base, extras: extras.into(), count, own_base: false };
+            return Self {
+                base,
+                extras: extras.into(),
+                count,
+                own_base: false,
+            };
         }
         // As bits they take less room, and no time to hand out.
         let mut bits: Vec<u32> = match &base {
@@ -446,12 +352,21 @@ impl Tokens {
         for &token in extras {
             bits[token as usize / 32] |= 1 << (token % 32);
         }
-        Self { base: Some(bits.into()), extras: [].into(), count, own_base: true }
+        Self {
+            base: Some(bits.into()),
+            extras: [].into(),
+            count,
+            own_base: true,
+        }
     }
 
     /// Bytes held, without slices that belong to the vocabulary.
     fn memory(&self) -> usize {
-        let bits = self.base.as_ref().filter(|_| self.own_base).map_or(0, |bits| bits.len() * 4);
+        let bits = self
+            .base
+            .as_ref()
+            .filter(|_| self.own_base)
+            .map_or(0, |bits| bits.len() * 4);
         size_of::<Self>() + self.extras.len() * 4 + bits
     }
 }

@@ -1,5 +1,6 @@
 //! Masks: which tokens may follow, one bit each.
 
+mod build;
 mod cache;
 mod engine;
 #[cfg(test)]
@@ -25,7 +26,11 @@ pub struct Mask<'a> {
 
 impl<'a> Mask<'a> {
     pub(crate) fn new(words: &'a [u32], count: usize, vocab: usize) -> Self {
-        Self { words, count, vocab }
+        Self {
+            words,
+            count,
+            vocab,
+        }
     }
 
     /// The words.
@@ -49,19 +54,28 @@ impl<'a> Mask<'a> {
     /// The allowed token, when there is only one: it can be taken without running the model.
     #[must_use]
     pub fn single(&self) -> Option<u32> {
-        if self.count == 1 { self.iter().next() } else { None }
+        if self.count == 1 {
+            self.iter().next()
+        } else {
+            None
+        }
     }
 
     /// Whether a token is allowed. Ids outside the vocabulary are not.
     #[must_use]
     #[inline]
     pub fn contains(&self, token: u32) -> bool {
-        self.words.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+        self.words
+            .get(token as usize / 32)
+            .is_some_and(|word| word >> (token % 32) & 1 == 1)
     }
 
     /// The allowed tokens, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
-        self.words.iter().zip(0u32..).flat_map(|(&word, at)| Bits(word).map(move |bit| at * 32 + bit))
+        self.words
+            .iter()
+            .zip(0u32..)
+            .flat_map(|(&word, at)| Bits(word).map(move |bit| at * 32 + bit))
     }
 
     /// Sets the logits of all other tokens to negative infinity. Logits behind the vocabulary (rows are often padded)
@@ -71,7 +85,11 @@ impl<'a> Mask<'a> {
     /// [`ConstrainError::Length`] when the row is shorter than the vocabulary.
     pub fn apply(&self, logits: &mut [f32]) -> Result<(), ConstrainError> {
         if logits.len() < self.vocab {
-            return Err(ConstrainError::Length { what: "the row of logits", given: logits.len(), wanted: self.vocab });
+            return Err(ConstrainError::Length {
+                what: "the row of logits",
+                given: logits.len(),
+                wanted: self.vocab,
+            });
         }
         let (rows, rest) = logits.as_chunks_mut::<32>();
         let mut words = self.words.iter().copied();
@@ -93,7 +111,11 @@ impl<'a> Mask<'a> {
     pub fn copy_to(&self, words: &mut [u32]) -> Result<(), ConstrainError> {
         if words.len() != self.words.len() {
             let (given, wanted) = (words.len(), self.words.len());
-            return Err(ConstrainError::Length { what: "the mask buffer", given, wanted });
+            return Err(ConstrainError::Length {
+                what: "the mask buffer",
+                given,
+                wanted,
+            });
         }
         words.copy_from_slice(self.words);
         Ok(())
@@ -102,7 +124,11 @@ impl<'a> Mask<'a> {
 
 fn refuse(row: &mut [f32], word: u32) {
     for (bit, logit) in row.iter_mut().enumerate() {
-        *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+        *logit = if word >> bit & 1 == 1 {
+            *logit
+        } else {
+            f32::NEG_INFINITY
+        };
     }
 }
 

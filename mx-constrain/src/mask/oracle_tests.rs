@@ -7,8 +7,10 @@ use crate::testing::{ArrayMachine, Random, check_mask, random_vocabulary};
 use crate::{Constraint, ConstraintSpec, Limits, Matcher, RegexMode, RegexSyntax, Vocabulary};
 
 const BYTES: &[u8] = b"abcxyzABZ019 -_/.,:\"\\[]{}\n\xc3\xa4\xb6\xe6\x97\xa5";
-const PIECES: &[&str] =
-    &["a", "b", "c", "xy", "z", "A", "Z", "0", "1", "9", " ", "-", "_", "/", ".", ",", "\"", "\\", "[", "]", "ä", "日", "\n", "abc", "99"];
+const PIECES: &[&str] = &[
+    "a", "b", "c", "xy", "z", "A", "Z", "0", "1", "9", " ", "-", "_", "/", ".", ",", "\"", "\\",
+    "[", "]", "ä", "日", "\n", "abc", "99",
+];
 
 const PATTERNS: &[&str] = &[
     "[a-z]*",
@@ -34,9 +36,19 @@ fn walk(mut matcher: Matcher, random: &mut Random, steps: usize, context: &str) 
         let allowed = check_mask(&mut matcher, context);
         let completion = matcher.completion().unwrap();
         let mut finished = matcher.clone();
-        assert!(finished.commit_bytes(&completion).unwrap(), "{context}: {completion:?}");
-        assert!(finished.is_accepting().unwrap(), "{context}: {completion:?}");
-        assert_eq!(matcher.must_stop().unwrap(), allowed.iter().all(|&t| matcher.vocabulary().is_eos(t)), "{context}");
+        assert!(
+            finished.commit_bytes(&completion).unwrap(),
+            "{context}: {completion:?}"
+        );
+        assert!(
+            finished.is_accepting().unwrap(),
+            "{context}: {completion:?}"
+        );
+        assert_eq!(
+            matcher.must_stop().unwrap(),
+            allowed.iter().all(|&t| matcher.vocabulary().is_eos(t)),
+            "{context}"
+        );
         if allowed.is_empty() {
             return;
         }
@@ -52,10 +64,20 @@ fn masks_of_patterns_are_exact() {
         let vocabulary = random_vocabulary(&mut random, BYTES, PIECES, 100 + 300 * round);
         for pattern in PATTERNS {
             for mode in [RegexMode::Full, RegexMode::Search] {
-                let spec = ConstraintSpec::Regex { pattern: (*pattern).to_owned(), syntax: RegexSyntax::Ecma262, mode };
-                let constraint = Constraint::compile(&vocabulary, &spec, &Limits::default()).unwrap();
+                let spec = ConstraintSpec::Regex {
+                    pattern: (*pattern).to_owned(),
+                    syntax: RegexSyntax::Ecma262,
+                    mode,
+                };
+                let constraint =
+                    Constraint::compile(&vocabulary, &spec, &Limits::default()).unwrap();
                 for _ in 0..3 {
-                    walk(constraint.matcher().unwrap(), &mut random, 12, &format!("{pattern} {mode:?}"));
+                    walk(
+                        constraint.matcher().unwrap(),
+                        &mut random,
+                        12,
+                        &format!("{pattern} {mode:?}"),
+                    );
                 }
             }
         }
@@ -65,13 +87,26 @@ fn masks_of_patterns_are_exact() {
 #[test]
 fn masks_of_frames_are_exact() {
     let mut random = Random::new(2);
-    let pieces = &["[", "]", ",", "\"", "]]", "\",\"", "\"]", "[[", "1", "23", "a", "bc", "ä", "[\"", "],[", "日"];
+    let pieces = &[
+        "[", "]", ",", "\"", "]]", "\",\"", "\"]", "[[", "1", "23", "a", "bc", "ä", "[\"", "],[",
+        "日",
+    ];
     for round in 0..8 {
-        let vocabulary = random_vocabulary(&mut random, b"[],\"0123abc\xc3\xa4", pieces, 200 * round);
-        let engine = Engine::new(Box::new(ArrayMachine), vocabulary.clone(), Limits::default());
+        let vocabulary =
+            random_vocabulary(&mut random, b"[],\"0123abc\xc3\xa4", pieces, 200 * round);
+        let engine = Engine::new(
+            Box::new(ArrayMachine),
+            vocabulary.clone(),
+            Limits::default(),
+        );
         let engine = Arc::new(Mutex::new(engine));
         for _ in 0..30 {
-            walk(Matcher::new(Arc::clone(&engine), vocabulary.clone()), &mut random, 14, "arrays");
+            walk(
+                Matcher::new(Arc::clone(&engine), vocabulary.clone()),
+                &mut random,
+                14,
+                "arrays",
+            );
         }
     }
 }
@@ -80,9 +115,13 @@ fn masks_of_frames_are_exact() {
 fn small_caches_change_nothing() {
     let mut random = Random::new(3);
     let vocabulary = random_vocabulary(&mut random, BYTES, PIECES, 900);
-    let limits = Limits { mask_cache_bytes: 2_000, ..Limits::default() };
+    let limits = Limits {
+        mask_cache_bytes: 2_000,
+        ..Limits::default()
+    };
     for pattern in PATTERNS {
-        let constraint = Constraint::compile(&vocabulary, &ConstraintSpec::regex(*pattern), &limits).unwrap();
+        let constraint =
+            Constraint::compile(&vocabulary, &ConstraintSpec::regex(*pattern), &limits).unwrap();
         for _ in 0..3 {
             walk(constraint.matcher().unwrap(), &mut random, 10, pattern);
         }
@@ -94,7 +133,15 @@ fn masks_of_a_large_vocabulary_are_exact() {
     // Enough tokens that subtrees are skipped and slices cut by length.
     let mut random = Random::new(4);
     let vocabulary = random_vocabulary(&mut random, BYTES, PIECES, 12_000);
-    for pattern in ["[a-z]{1,9}", "[a-z-]+", "[^/]+", ".{0,40}", "[A-Z][a-z]+", "\"[a-z ]*\"", "[a-zä]{0,3}[0-9]*"] {
+    for pattern in [
+        "[a-z]{1,9}",
+        "[a-z-]+",
+        "[^/]+",
+        ".{0,40}",
+        "[A-Z][a-z]+",
+        "\"[a-z ]*\"",
+        "[a-zä]{0,3}[0-9]*",
+    ] {
         let constraint = Constraint::regex(&vocabulary, pattern).unwrap();
         for _ in 0..4 {
             walk(constraint.matcher().unwrap(), &mut random, 8, pattern);
@@ -106,7 +153,15 @@ fn masks_of_a_large_vocabulary_are_exact() {
 fn choices_are_followed_to_their_ends() {
     let mut random = Random::new(5);
     let vocabulary = random_vocabulary(&mut random, BYTES, PIECES, 500);
-    let choices = ["abc", "abcx", "xyz", "9", "日", "q is not in the alphabet", "a-b/c"];
+    let choices = [
+        "abc",
+        "abcx",
+        "xyz",
+        "9",
+        "日",
+        "q is not in the alphabet",
+        "a-b/c",
+    ];
     let constraint = Constraint::choices(&vocabulary, choices).unwrap();
     for _ in 0..40 {
         let mut matcher = constraint.matcher().unwrap();
@@ -118,7 +173,10 @@ fn choices_are_followed_to_their_ends() {
             matcher.commit(token).unwrap();
         }
         let text = String::from_utf8(text).unwrap();
-        assert!(choices.contains(&text.as_str()) && !text.contains('q'), "{text}");
+        assert!(
+            choices.contains(&text.as_str()) && !text.contains('q'),
+            "{text}"
+        );
     }
     assert!(Constraint::choices(&vocabulary, ["q"]).is_err());
     assert!(Constraint::choices::<String>(&vocabulary, []).is_err());

@@ -49,7 +49,11 @@ impl Stacks {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             // The first one is never read: index 0 stands for nothing.
-            frames: vec![Frame { state: 0, below: Below::NOTHING, depth: 0 }],
+            frames: vec![Frame {
+                state: 0,
+                below: Below::NOTHING,
+                depth: 0,
+            }],
             ids: FastMap::default(),
             local: Vec::new(),
             max_depth: limits.max_depth,
@@ -68,11 +72,19 @@ impl Stacks {
         if let Some(&id) = self.ids.get(&(state, below)) {
             return Ok(id);
         }
-        let depth = self.frames.get(below.0 as usize).map_or(0, |frame| frame.depth) + 1;
+        let depth = self
+            .frames
+            .get(below.0 as usize)
+            .map_or(0, |frame| frame.depth)
+            + 1;
         Limits::check("max_depth", depth as usize, self.max_depth)?;
         Limits::check("max_states", self.frames.len(), self.max_frames)?;
         let id = Below(self.frames.len() as u32);
-        self.frames.push(Frame { state, below, depth });
+        self.frames.push(Frame {
+            state,
+            below,
+            depth,
+        });
         self.ids.insert((state, below), id);
         Ok(id)
     }
@@ -96,7 +108,10 @@ impl Stacks {
         match below {
             Below::NOTHING | Below::UNKNOWN => None,
             Below(id) if id & LOCAL != 0 => self.local.get((id & !LOCAL) as usize).copied(),
-            Below(id) => self.frames.get(id as usize).map(|frame| (frame.state, frame.below)),
+            Below(id) => self
+                .frames
+                .get(id as usize)
+                .map(|frame| (frame.state, frame.below)),
         }
     }
 }

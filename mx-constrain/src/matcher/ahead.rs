@@ -9,6 +9,9 @@ use crate::{ByteSet, ConstrainError, Refusal};
 /// Most bytes that are reported as forced at once.
 const MAX_FORCED: usize = 4096;
 
+/// Most longer tokens that are tried; beyond that the text counts as unstable there.
+const MAX_LONGER: usize = 1024;
+
 /// Why a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -27,7 +30,13 @@ pub struct WhyNot {
 impl fmt::Display for WhyNot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.byte {
-            Some(byte) => write!(f, "byte {} ({}): {}", self.read, ByteSet::of(byte), self.refusal),
+            Some(byte) => write!(
+                f,
+                "byte {} ({}): {}",
+                self.read,
+                ByteSet::of(byte),
+                self.refusal
+            ),
             None => write!(f, "{}", self.refusal),
         }
     }
@@ -49,7 +58,9 @@ impl Matcher {
         let mut engine = lock(&self.engine);
         let mut at = self.at.position;
         while bytes.len() < MAX_FORCED && !engine.accepting(at)? {
-            let Some((byte, next)) = engine.only_byte(at)? else { break };
+            let Some((byte, next)) = engine.only_byte(at)? else {
+                break;
+            };
             bytes.push(byte);
             at = next;
         }
@@ -60,7 +71,8 @@ impl Matcher {
     ///
     /// `tokenize` is the tokenizer: given the forced text it returns the tokens it would make of it, behind the text so
     /// far. Nothing is committed. Tokens are given only as far as they would not change with what follows: a token is
-    /// left out when the rest of the forced text from it on is the beginning of some longer token of the vocabulary.
+    /// left out when the rest of the forced text from it on is the beginning of some longer token that the constraint
+    /// allows.
     /// Whether the first token would have merged with the text before is for `tokenize` to know: it may return an empty
     /// list. A result of `tokenize` that does not spell the forced text is not used.
     ///
@@ -86,20 +98,37 @@ impl Matcher {
             ends.push(end);
         }
         tokens.truncate(ends.len());
-        let stable = self.stable_length(&bytes);
+        let stable = self.stable_length(&bytes)?;
         let keep = ends.iter().take_while(|&&end| end <= stable).count();
         tokens.truncate(keep);
         Ok(tokens)
     }
 
-    /// Bytes at the beginning of `bytes` that no token can reach across whose end lies behind `bytes`.
-    fn stable_length(&self, bytes: &[u8]) -> usize {
+    /// Bytes at the beginning of `bytes`, which are forced, that no token can reach across whose end lies behind `bytes`
+    /// and which the constraint allows there.
+    fn stable_length(&self, bytes: &[u8]) -> Result<usize, ConstrainError> {
         let trie = self.vocabulary.trie();
-        let reaches_behind = |start: &usize| {
-            let node = trie.find(&bytes[*start..]);
-            node.is_some_and(|node| node != ROOT && trie.end(node) > node + 1)
+        let mut engine = lock(&self.engine);
+        let Ok(behind) = engine.feed(self.at.position, bytes)? else {
+            return Ok(0);
         };
-        (0..bytes.len()).find(reaches_behind).unwrap_or(bytes.len())
+        for start in 0..bytes.len() {
+            let Some(node) = trie.find(&bytes[start..]) else {
+                continue;
+            };
+            let own = trie.tokens_at(node).len();
+            let longer = &trie.tokens_from(node)[own..];
+            if longer.len() > MAX_LONGER {
+                return Ok(start);
+            }
+            for &token in longer {
+                let rest = &self.vocabulary.raw_bytes(token)[bytes.len() - start..];
+                if engine.feed(behind, rest)?.is_ok() {
+                    return Ok(start);
+                }
+            }
+        }
+        Ok(bytes.len())
     }
 
     /// The token that must come next, when there is only one: it can be committed without running the model. Tokens
@@ -135,10 +164,14 @@ impl Matcher {
         let mut fewest = vec![usize::MAX; bytes.len() + 1];
         fewest[0] = 0;
         for start in 0..bytes.len() {
-            let Some(here) = fewest[start].checked_add(1) else { continue };
+            let Some(here) = fewest[start].checked_add(1) else {
+                continue;
+            };
             let mut node = ROOT;
             for (end, &byte) in bytes.iter().enumerate().skip(start) {
-                let Some(child) = trie.child(node, byte) else { break };
+                let Some(child) = trie.child(node, byte) else {
+                    break;
+                };
                 node = child;
                 if !trie.tokens_at(node).is_empty() {
                     fewest[end + 1] = fewest[end + 1].min(here);
@@ -157,8 +190,16 @@ impl Matcher {
             return Ok(None);
         }
         let without_bytes = |expected: String| {
-            let refusal = Refusal { expected, ..Refusal::default() };
-            Ok(Some(WhyNot { token, read: 0, byte: None, refusal }))
+            let refusal = Refusal {
+                expected,
+                ..Refusal::default()
+            };
+            Ok(Some(WhyNot {
+                token,
+                read: 0,
+                byte: None,
+                refusal,
+            }))
         };
         if self.at.ended {
             return without_bytes("nothing more: the text has ended".to_owned());
@@ -166,7 +207,10 @@ impl Matcher {
         let mut engine = lock(&self.engine);
         let position = self.at.position;
         if self.vocabulary.is_eos(token) {
-            return without_bytes(format!("the text to go on with one of {}", engine.live(position)?));
+            return without_bytes(format!(
+                "the text to go on with one of {}",
+                engine.live(position)?
+            ));
         }
         let bytes = self.vocabulary.raw_bytes(token);
         if bytes.is_empty() {
@@ -176,7 +220,12 @@ impl Matcher {
             Ok(_) => Ok(None),
             Err((read, at)) => {
                 let byte = bytes[read];
-                Ok(Some(WhyNot { token, read, byte: Some(byte), refusal: engine.explain(at, byte)? }))
+                Ok(Some(WhyNot {
+                    token,
+                    read,
+                    byte: Some(byte),
+                    refusal: engine.explain(at, byte)?,
+                }))
             }
         }
     }

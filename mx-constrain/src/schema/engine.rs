@@ -163,6 +163,11 @@ pub(super) enum Scalar {
     Text(KeyId),
     /// An array or object, by the hash of its value.
     Composite(u128),
+    /// A string that is not told from others, but is none of those had before: see
+    /// [`Home`](crate::machine::Home).
+    AnyText,
+    /// An array or object that is not told from others.
+    AnyComposite,
 }
 
 #[derive(Debug, Clone, Copy)]

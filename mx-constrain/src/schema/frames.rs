@@ -44,6 +44,8 @@ pub(super) struct Core {
     pub(super) used: u32,
     /// Arrays: the number of items, up to where it matters.
     pub(super) len: u32,
+    /// Objects: whether they had a name that is not spelled out in the facts asked for.
+    pub(super) open_names: bool,
     /// Whether the value itself is reported; then a hash of what was read.
     pub(super) hash: Option<u128>,
 }
@@ -64,6 +66,9 @@ pub(super) struct Verdict {
     pub(super) reports: Vec<bool>,
     pub(super) value: Option<Scalar>,
 }
+
+/// The hash of values that are not told from others.
+const ANY_HASH: u128 = u128::MAX;
 
 /// A name that is not told from others: see [`Reader::mask_state`](super::reader::Reader::mask_state).
 pub(super) const ANY_KEY: KeyId = KeyId::MAX;
@@ -90,6 +95,13 @@ pub(super) struct Place {
     fixed: Vec<(ExprId, bool)>,
     /// The name, where the whole object is reported.
     name: KeyId,
+}
+
+impl ObjectShape {
+    /// Whether a name is spelled out.
+    fn names(&self, name: &str) -> bool {
+        self.trie.strings().binary_search_by(|s| s.as_ref().cmp(name)).is_ok()
+    }
 }
 
 impl Place {
@@ -131,7 +143,9 @@ pub(super) struct ArrayShape {
     pub(super) roots: Arc<[ExprId]>,
     rules: Vec<AtomId>,
     /// The index from which all items are alike.
-    pub(super) last_index: u32,
+    pub(super) last_class: u32,
+    /// The length from which all lengths are alike.
+    last_index: u32,
     pub(super) unique: bool,
     /// Greatest length, where nothing depends on how an item turns out.
     simple: Option<u32>,
@@ -157,7 +171,7 @@ pub(super) struct Frames {
     placed: FastMap<(CoreId, ClassId), Option<PlaceId>>,
     matches: FastMap<(AtomId, KeyId), bool>,
     /// Whether names at a spot, of a length, can still become allowed ones.
-    pub(super) name_alive: FastMap<(CoreId, u32, u32), bool>,
+    pub(super) name_alive: FastMap<(CoreId, u32, u32, bool), bool>,
     /// Facts about objects, with `oneOf` made simpler.
     pub(super) exclusive: FastMap<ExprId, ExprId>,
     /// Facts asked for with a child as variable.
@@ -227,7 +241,7 @@ impl Engine {
             true => self.frames.lists.intern(Vec::new()),
             false => self.used_values.intern(Vec::new()),
         };
-        Ok(self.frames.cores.intern(Core { object, roots, watch, used, len: 0, hash: track.then_some(u128::from(object)) }))
+        Ok(self.frames.cores.intern(Core { object, roots, watch, used, len: 0, open_names: false, hash: track.then_some(u128::from(object)) }))
     }
 
     /// Adds the conditions on which "unevaluated" facts depend, so that what is found out about them is not lost.
@@ -331,6 +345,9 @@ impl Engine {
                 None => open_patterns.push((pattern, leaf)),
             }
         }
+        if !lengths.is_empty() || !open_patterns.is_empty() {
+            keys.push(self.graph.keys.intern(""));
+        }
         let mut named: Vec<(Box<str>, KeyId)> = {
             keys.sort_unstable();
             keys.dedup();
@@ -394,20 +411,20 @@ impl Engine {
             return shape.clone();
         }
         let list: Arc<[ExprId]> = self.frames.lists.get(roots).clone().into();
-        let (mut rules, mut last_index, mut unique) = (Vec::new(), 0, false);
+        let (mut rules, mut last_index, mut last_class, mut unique) = (Vec::new(), 0, 0, false);
         for atom in self.atoms_of(&list) {
             match self.atom(atom) {
                 Atom::Items(node, _) => {
                     rules.push(atom);
                     let prefix = self.graph.nodes[node as usize].array.as_ref().map_or(0, |a| a.prefix.len());
-                    last_index = last_index.max(prefix as u32);
+                    last_class = last_class.max(prefix as u32);
                 }
                 Atom::OpenItems(part) => {
                     rules.push(atom);
                     let part = self.open_parts.get(part);
                     for cover in part.covered.iter().chain(part.conditional.iter().flat_map(|(_, covers)| covers)) {
                         if let Cover::First(n) = cover {
-                            last_index = last_index.max(*n);
+                            last_class = last_class.max(*n);
                         }
                     }
                 }
@@ -427,7 +444,7 @@ impl Engine {
             }),
             _ => None,
         };
-        let shape = Arc::new(ArrayShape { roots: list, rules, last_index, unique, simple });
+        let shape = Arc::new(ArrayShape { roots: list, rules, last_class, last_index: last_index.max(last_class), unique, simple });
         self.frames.arrays.insert(roots, shape.clone());
         shape
     }
@@ -583,10 +600,11 @@ impl Engine {
         let mut found: Vec<ClassId> = Vec::new();
         let mut seen = FastMap::default();
         let mut queue = vec![(start, 0u32)];
-        seen.insert((start, 0u32), ());
+        let mut empty = true;
         while let Some((spot, len)) = queue.pop() {
             self.spend(8)?;
-            if self.between_characters(shape.product, spot) {
+            // The empty name is spelled out.
+            if !std::mem::take(&mut empty) && self.between_characters(shape.product, spot) {
                 let class = self.open_class(shape, spot, len)?;
                 if !found.contains(&class) {
                     found.push(class);
@@ -793,7 +811,8 @@ impl Engine {
         }
         let shape = self.object_shape(held.roots)?;
         let list = self.frames.lists.intern(used.clone());
-        let after = self.frames.cores.intern(Core { used: list, ..held.clone() });
+        let open_names = held.open_names || open;
+        let after = self.frames.cores.intern(Core { used: list, open_names, ..held.clone() });
         let name = if held.hash.is_some() { key } else { 0 };
         if shape.simple.is_some() {
             let Some(goal) = self.simple_goal(held.roots, &shape, class)? else { return Ok(None) };
@@ -860,7 +879,7 @@ impl Engine {
     pub(super) fn item_place(&mut self, core: CoreId) -> Result<Option<PlaceId>, ConstrainError> {
         let held = self.frames.cores.get(core).clone();
         let shape = self.array_shape(held.roots);
-        let class = self.frames.classes.intern(Class::Item(held.len.min(shape.last_index)));
+        let class = self.frames.classes.intern(Class::Item(held.len.min(shape.last_class)));
         if let Some(&known) = self.frames.placed.get(&(core, class)) {
             return Ok(known);
         }
@@ -885,7 +904,7 @@ impl Engine {
             }
             None => {
                 let depends = self.pending_array(held.roots, held.watch, &shape, class, held.used)?;
-                let past = Past::Array { roots: held.roots, now: depends, watch: held.watch, len, used: held.used };
+                let past = Past::Array { roots: held.roots, now: depends, watch: held.watch, len };
                 self.dependent_place(depends, &past, after, 0, held.hash.is_some() || shape.unique)?
             }
         };
@@ -954,6 +973,13 @@ impl Engine {
             let unique = self.atom_id(Atom::Unique);
             if let Some(value) = &verdict.value
                 && !core.object
+                && self.perhaps_repeated(core.used, value)
+                && self.array_shape(core.roots).unique
+            {
+                return Ok(None);
+            }
+            if let Some(value) = &verdict.value
+                && !core.object
                 && self.used_values.get(core.used).binary_search(value).is_ok()
             {
                 with.push((unique, FALSE));
@@ -973,6 +999,11 @@ impl Engine {
                 core.watch = self.frames.lists.intern(Vec::new());
             }
             core.roots = self.frames.lists.intern(roots);
+            if core.object {
+                let shape = self.object_shape(core.roots)?;
+                let used = self.frames.lists.get(core.used);
+                core.open_names = used.iter().any(|&key| !shape.names(self.graph.keys.get(key)));
+            }
             if !core.object {
                 let shape = self.array_shape(core.roots);
                 core.len = core.len.min(shape.last_index.saturating_add(1));
@@ -989,12 +1020,23 @@ impl Engine {
             }
         }
         if let (Some(hash), Some(value)) = (core.hash, &verdict.value) {
+            let unknown = matches!(value, Scalar::AnyText | Scalar::AnyComposite);
             core.hash = Some(match core.object {
+                _ if unknown || hash == ANY_HASH => ANY_HASH,
                 true => hash.wrapping_add(wide_hash(&(held.name, value))),
                 false => wide_hash(&(hash, value)),
             });
         }
         Ok(Some(self.frames.cores.intern(core)))
+    }
+
+    /// Whether it cannot be known that a value is new, because it or one before is not told from others.
+    fn perhaps_repeated(&self, used: UsedId, value: &Scalar) -> bool {
+        let used = self.used_values.get(used);
+        match value {
+            Scalar::AnyComposite => !used.is_empty(),
+            _ => used.iter().any(|one| matches!(one, Scalar::AnyText | Scalar::AnyComposite)),
+        }
     }
 
     /// What an object or array is found to be when it closes; `None` when it may not close here.
@@ -1020,7 +1062,7 @@ impl Engine {
         }
         let asked = roots.len() - self.frames.lists.get(held.watch).len();
         let reports: Vec<bool> = roots[1..asked].iter().map(|&root| truth(root)).collect();
-        let value = held.hash.map(Scalar::Composite);
+        let value = held.hash.map(|hash| if hash == ANY_HASH { Scalar::AnyComposite } else { Scalar::Composite(hash) });
         Some(self.frames.verdicts.intern(Verdict { reports, value }))
     }
 }

@@ -14,7 +14,7 @@ use super::node::{
 use super::options::{Draft, Formats, SchemaOptions};
 use crate::exactness::Restriction;
 use crate::hash::FastMap;
-use crate::lexical::{Dfa, RegexMode, RegexSyntax};
+use crate::lexical::{DEAD, Dfa, RegexMode, RegexSyntax, utf8};
 use crate::{ByteSet, ConstrainError, Limits};
 
 /// What a document says, and which of it is honoured in part only.
@@ -562,7 +562,11 @@ impl<'a> Loader<'a> {
     fn pattern(&mut self, at: &At<'a>, keyword: &str, source: &str) -> Result<Option<PatternId>, ConstrainError> {
         match source {
             "" | "^" | "$" | ".*" | "^.*" | ".*$" => Ok(None),
-            _ => self.automaton(at, keyword, source, false).map(Some),
+            _ => {
+                let id = self.automaton(at, keyword, source, false)?;
+                let matches_all = takes_everything(&mut self.graph.patterns[id as usize].dfa)?;
+                Ok(if matches_all { None } else { Some(id) })
+            }
         }
     }
 
@@ -826,6 +830,27 @@ impl Applicators {
             || self.otherwise.is_some()
             || self.condition.is_some()
     }
+}
+
+/// Whether every string matches; may say no for a pattern that takes many states to do so.
+fn takes_everything(dfa: &mut Dfa) -> Result<bool, ConstrainError> {
+    const MOST: usize = 16;
+    let mut seen = vec![(dfa.start(), utf8::START)];
+    let mut at = 0;
+    while let Some(&(state, form)) = seen.get(at) {
+        at += 1;
+        if state == DEAD || seen.len() > MOST || (form == utf8::START && !dfa.accepting(state)) {
+            return Ok(false);
+        }
+        for byte in 0..=u8::MAX {
+            let Some(form) = utf8::step(form, byte) else { continue };
+            let next = (dfa.next(state, byte)?, form);
+            if !seen.contains(&next) {
+                seen.push(next);
+            }
+        }
+    }
+    Ok(true)
 }
 
 fn escape(segment: &str) -> String {

@@ -6,7 +6,7 @@ use super::reader::{Reader, Spot, letters};
 use super::strings::Life;
 use super::text::{Part, StringAt};
 use super::options::Whitespace;
-use crate::machine::{Machine, Plain, Refusal, State, Step, Verdict};
+use crate::machine::{Home, Machine, Plain, Refusal, State, Step, Verdict};
 use crate::{ByteSet, ConstrainError};
 
 const BLANKS: ByteSet =
@@ -100,7 +100,18 @@ impl Reader {
             return Ok(Plain::NONE);
         }
         Ok(match open.life {
-            Life::Free => Plain::FREE,
+            Life::Free => {
+                // One character on, the length may be long enough for good.
+                let steady = part.len + 1 >= open.saturation && self.engine.product_is_free(open.product);
+                let home = match steady {
+                    true => {
+                        let state = self.state(Spot::Text { spec: id, part: part.unnamed(open.saturation, spec.track) })?;
+                        Some(Home { state, turns: spec.trie.bytes(part.node) })
+                    }
+                    false => None,
+                };
+                Plain { home, ..Plain::FREE }
+            }
             Life::UpTo(most) => {
                 let mut plain = Plain::up_to(most.saturating_sub(part.len));
                 plain.exact = spec.trie.strings().is_empty();
@@ -119,11 +130,23 @@ impl Reader {
     fn plain_name(&mut self, core: CoreId, part: Part) -> Result<Plain, ConstrainError> {
         let roots = self.engine.frames.cores.get(core).roots;
         let shape = self.engine.object_shape(roots)?;
-        if !part.is_plain() || !shape.name_facts.is_empty() || !self.engine.between_characters(shape.product, part.spot) {
+        if !part.is_plain() || !self.engine.between_characters(shape.product, part.spot) {
             return Ok(Plain::NONE);
         }
+        if !shape.name_facts.is_empty() {
+            return match part.len >= shape.saturation {
+                true => self.engine.plain_pattern_name(core, &shape, part),
+                false => Ok(Plain::NONE),
+            };
+        }
         let class = self.engine.frames.classes.intern(Class::Open(Box::from([])));
-        Ok(if self.engine.allowed(core, class)? { Plain::FREE } else { Plain::NONE })
+        if !self.engine.allowed(core, class)? {
+            return Ok(Plain::NONE);
+        }
+        let part_at_home = self.engine.home_of_name(&shape);
+        let state = self.state(Spot::Key { core, part: part_at_home })?;
+        let turns = self.engine.turns_of_name(core, part)?;
+        Ok(Plain { home: Some(Home { state, turns }), ..Plain::FREE })
     }
 
     /// Where in the schema the refusal comes from, and what could stand there, in words.

@@ -23,6 +23,8 @@ mod uri;
 #[cfg(test)]
 mod corpus_tests;
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod tests;
 
 use serde_json::Value;

@@ -32,6 +32,8 @@ pub(super) struct NumberSpec {
     fraction: bool,
     /// How exponents are read.
     exponent: Exponent,
+    /// Exponents may have a third digit. Beyond it few readers of JSON can follow.
+    large: bool,
     /// The text itself matters: the number is reported.
     exact: bool,
 }
@@ -143,7 +145,7 @@ impl Engine {
             (false, true) => Exponent::Short,
             _ => Exponent::Never,
         };
-        let spec = NumberSpec { facts: facts.clone(), points, steps, period, integers, fraction: full || !whole, exponent, exact };
+        let spec = NumberSpec { facts: facts.clone(), points, steps, period, integers, fraction: full || !whole, exponent, large: full, exact };
         let id = self.numbers.specs.len() as NumberSpecId;
         self.numbers.specs.push(Arc::new(spec));
         self.numbers.ids.insert((facts, exact), id);
@@ -310,8 +312,9 @@ impl Engine {
                     .chain((0..10).map(|n| n.to_string()))
                     .chain((0..100).map(|n| format!("{n:02}")));
                 tails
-                    .filter_map(|tail| format!("{typed}{tail}").parse::<i64>().ok())
-                    .filter(|&power| power <= 400)
+                    .map(|tail| format!("{typed}{tail}"))
+                    .filter(|all| all.len() < 3 || (all.len() == 3 && all.as_str() < "3"))
+                    .filter_map(|all| all.parse::<i64>().ok())
                     .any(|power| signs.iter().any(|sign| held(sign * power)))
             }
         }
@@ -334,6 +337,11 @@ impl Engine {
         }
         if let Some((low, true)) = &interval.low
             && self.number_fact(must, low, plain && low.is_integer())
+        {
+            return Ok(true);
+        }
+        if let Some((high, true)) = &interval.high
+            && self.number_fact(must, high, plain && high.is_integer())
         {
             return Ok(true);
         }
@@ -519,7 +527,10 @@ fn follows(spec: &NumberSpec, text: &str, byte: u8) -> bool {
     if let Some(exponent) = parts.exponent {
         return match byte {
             b'+' | b'-' => exponent.is_empty(),
-            b'0'..=b'9' => spec.exponent != Exponent::Short || exponent.len() < 4,
+            b'0'..=b'9' => {
+                let typed = exponent.trim_start_matches(['+', '-']);
+                typed.len() < 2 || (spec.large && typed.len() < 3 && typed < "3")
+            }
             _ => false,
         };
     }
@@ -586,7 +597,8 @@ impl NumberSpec {
         let given = digits(whole);
         let points: Vec<Vec<u8>> = self.points_of(negative).map(|(whole, _)| whole).collect();
         let longest = points.iter().map(Vec::len).max().unwrap_or(0);
-        if !self.steps.is_empty() {
+        let one = Decimal::scaled(1, 0);
+        if !self.steps.iter().all(|step| one.is_multiple(step)) {
             let Some(period) = self.period else { return whole.to_owned() };
             let len = longest + period.units.to_string().len() + 2;
             if given.len() <= len {
@@ -619,7 +631,8 @@ impl NumberSpec {
         let places = self.steps.iter().map(|s| s.places).max().unwrap_or(0);
         let kept = points.iter().map(Vec::len).max().unwrap_or(0).max(places);
         let (head, tail) = given.split_at(given.len().min(kept));
-        let mut out = match self.steps.is_empty() {
+        // Every number of so many places is a multiple of a step such as 0.01.
+        let mut out = match self.steps.iter().all(|step| step.units == 1) {
             false => head.to_vec(),
             true => {
                 let prefixes = points.iter().map(|p| {
@@ -680,7 +693,16 @@ fn short_of_sign(text: &str) -> String {
         out.push_str(match exponent {
             "" => "",
             "+" | "-" => "+",
-            _ => "1",
+            digits => {
+                let digits = digits.trim_start_matches(['+', '-']);
+                match (digits < "3", digits.len()) {
+                    (true, 1) => "1",
+                    (true, 2) => "10",
+                    (false, 1) => "9",
+                    (false, 2) => "90",
+                    _ => "100",
+                }
+            }
         });
     }
     out
@@ -692,7 +714,7 @@ mod tests {
 
     #[test]
     fn stand_ins_of_signs() {
-        for (text, short) in [("-120", "-1"), ("0.00", "0.0"), ("0.01e-7", "1e1"), ("-", "-"), ("3.", "1."), ("0e-", "0e+")] {
+        for (text, short) in [("-120", "-1"), ("0.00", "0.0"), ("0.01e-7", "1e9"), ("2e27", "1e10"), ("-", "-"), ("3.", "1."), ("0e-", "0e+")] {
             assert_eq!(short_of_sign(text), short);
         }
         assert_eq!(successor(&[9, 9]), [1, 0, 0]);

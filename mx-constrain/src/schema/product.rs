@@ -112,6 +112,11 @@ impl Engine {
         self.strings.products.all[product as usize].spots.get(spot).0 == utf8::START
     }
 
+    /// Whether the product tells no strings apart.
+    pub(super) fn product_is_free(&self, product: ProductId) -> bool {
+        self.strings.products.all[product as usize].patterns.is_empty()
+    }
+
     /// Whether a pattern of the product can still match, or has.
     pub(super) fn pattern_alive(&self, product: ProductId, spot: Spot, pattern: PatternId) -> bool {
         self.pattern_state(product, spot, pattern) != 0

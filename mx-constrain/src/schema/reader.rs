@@ -50,6 +50,9 @@ enum Gap {
     Inside,
 }
 
+/// Set in `blanks` of states whose property names are not told apart: see [`Reader::mask_state`].
+const ANONYMOUS: u32 = 1 << 31;
+
 /// What one byte does, packed: the two low bits say which.
 type Packed = u32;
 const DEAD: Packed = 4;
@@ -60,12 +63,12 @@ const POP: Packed = 3;
 /// What is known about a state's bytes.
 #[derive(Debug)]
 enum Row {
-    Few(Vec<(u8, Packed)>),
+    Few { count: u8, bytes: [u8; FEW], steps: [Packed; FEW] },
     All(Box<[Packed; 256]>),
 }
 
 /// Entries of a row before it becomes a table.
-const FEW: usize = 10;
+const FEW: usize = 6;
 
 /// The machine of a schema.
 #[derive(Debug)]
@@ -102,10 +105,10 @@ impl Reader {
         Ok(reader)
     }
 
-    fn state(&mut self, spot: Spot) -> Result<State, ConstrainError> {
+    pub(super) fn state(&mut self, spot: Spot) -> Result<State, ConstrainError> {
         let id = self.spots.intern(spot);
         if id as usize == self.rows.len() {
-            self.rows.push(Row::Few(Vec::new()));
+            self.rows.push(Row::Few { count: 0, bytes: [0; FEW], steps: [0; FEW] });
             Limits::check("max_states", self.rows.len(), self.engine.limits.max_states)?;
         }
         Ok(id)
@@ -115,19 +118,35 @@ impl Reader {
     ///
     /// Every text of an open name is a state of its own, since names must not be repeated; masks need not be.
     pub(super) fn mask_state(&mut self, state: State) -> Result<State, ConstrainError> {
-        match *self.spots.get(state) {
+        let spot = *self.spots.get(state);
+        match spot {
             Spot::Key { core, part } => match self.engine.had_name(core, part)? {
                 true => Ok(state),
                 false => self.state(Spot::Key { core, part: part.anonymous() }),
             },
+            Spot::First { core, blanks } if self.hides_names(core) => {
+                self.state(Spot::First { core, blanks: blanks | ANONYMOUS })
+            }
+            Spot::After { core, blanks } if self.hides_names(core) => {
+                self.state(Spot::After { core, blanks: blanks | ANONYMOUS })
+            }
+            Spot::Comma { core, blanks } if self.hides_names(core) => {
+                self.state(Spot::Comma { core, blanks: blanks | ANONYMOUS })
+            }
             _ => Ok(state),
         }
+    }
+
+    /// Whether names need not be told apart in an object: it had none that is not spelled out.
+    fn hides_names(&self, core: CoreId) -> bool {
+        let core = self.engine.frames.cores.get(core);
+        core.object && !core.open_names
     }
 
     /// Memory, roughly.
     pub(super) fn table_bytes(&self) -> usize {
         let engine = &self.engine;
-        self.rows.len() * 160
+        self.rows.len() * 140
             + self.tables * 1_024
             + engine.table_len() * 64
             + engine.strings.bytes()
@@ -140,7 +159,10 @@ impl Reader {
     pub(super) fn step(&mut self, state: State, byte: u8) -> Result<Step, ConstrainError> {
         let known = match self.rows.get(state as usize) {
             Some(Row::All(table)) => table[usize::from(byte)],
-            Some(Row::Few(few)) => few.iter().find(|(b, _)| *b == byte).map_or(0, |&(_, packed)| packed),
+            Some(Row::Few { count, bytes, steps }) => {
+                let at = bytes[..usize::from(*count)].iter().position(|&b| b == byte);
+                at.map_or(0, |at| steps[at])
+            }
             None => DEAD,
         };
         let packed = if known == 0 { self.learn(state, byte)? } else { known };
@@ -166,13 +188,15 @@ impl Reader {
             Step::Pop(verdict) => verdict << 2 | POP,
         };
         let row = &mut self.rows[state as usize];
-        if let Row::Few(few) = row {
-            if few.len() < FEW {
-                few.push((byte, packed));
+        if let Row::Few { count, bytes, steps } = row {
+            if let Some(free) = bytes.get_mut(usize::from(*count)) {
+                *free = byte;
+                steps[usize::from(*count)] = packed;
+                *count += 1;
                 return Ok(packed);
             }
             let mut table = Box::new([0; 256]);
-            for &(b, packed) in few.iter() {
+            for (&b, &packed) in bytes.iter().zip(steps.iter()) {
                 table[usize::from(b)] = packed;
             }
             *row = Row::All(table);
@@ -202,10 +226,10 @@ impl Reader {
                 true => Ok(Step::Dead),
                 false => self.value(place, byte),
             },
-            Spot::First { core, .. } => self.first(core, byte),
-            Spot::After { core, .. } => self.after(core, byte),
+            Spot::First { core, blanks } => self.first(core, blanks, byte),
+            Spot::After { core, blanks } => self.after(core, blanks, byte),
             Spot::Comma { core, blanks } => match byte {
-                b'"' if !self.needs_space(Gap::Separator, blanks) => self.open_key(core),
+                b'"' if !self.needs_space(Gap::Separator, blanks & !ANONYMOUS) => self.open_key(core, blanks),
                 _ => Ok(Step::Dead),
             },
             Spot::Key { core, part } => self.key(core, part, byte),
@@ -256,13 +280,14 @@ impl Reader {
             Spot::Key { .. } | Spot::Text { .. } | Spot::Number { .. } => return Ok(None),
             Spot::Word { .. } | Spot::Wait { .. } => return Ok(Some(Step::Dead)),
         };
+        let (blanks, anonymous) = (blanks & !ANONYMOUS, blanks & ANONYMOUS);
         let next = match self.engine.options.whitespace {
             Whitespace::Compact => None,
             Whitespace::PythonLike => (gap == Gap::Separator && blanks == 0 && byte == b' ').then_some(1),
             Whitespace::Flexible => Some(0),
             Whitespace::Bounded(most) => (gap != Gap::Outside && blanks < most).then_some(blanks + 1),
         };
-        let Some(blanks) = next else { return Ok(Some(Step::Dead)) };
+        let Some(blanks) = next.map(|blanks| blanks | anonymous) else { return Ok(Some(Step::Dead)) };
         let spot = match spot {
             Spot::Value { place, .. } => Spot::Value { place, blanks },
             Spot::First { core, .. } => Spot::First { core, blanks },
@@ -316,11 +341,11 @@ impl Reader {
         }
     }
 
-    fn first(&mut self, core: CoreId, byte: u8) -> Result<Step, ConstrainError> {
+    fn first(&mut self, core: CoreId, blanks: u32, byte: u8) -> Result<Step, ConstrainError> {
         let object = self.engine.frames.cores.get(core).object;
         match (object, byte) {
             (true, b'}') | (false, b']') => Ok(self.engine.close(core).map_or(Step::Dead, Step::Pop)),
-            (true, b'"') => self.open_key(core),
+            (true, b'"') => self.open_key(core, blanks),
             (false, _) => match self.engine.item_place(core)? {
                 Some(place) => self.value(place, byte),
                 None => Ok(Step::Dead),
@@ -329,12 +354,12 @@ impl Reader {
         }
     }
 
-    fn after(&mut self, core: CoreId, byte: u8) -> Result<Step, ConstrainError> {
+    fn after(&mut self, core: CoreId, blanks: u32, byte: u8) -> Result<Step, ConstrainError> {
         let object = self.engine.frames.cores.get(core).object;
         match (object, byte) {
             (true, b'}') | (false, b']') => Ok(self.engine.close(core).map_or(Step::Dead, Step::Pop)),
             (true, b',') => match self.engine.key_start(core)? {
-                Some(_) => self.stay(Spot::Comma { core, blanks: 0 }),
+                Some(_) => self.stay(Spot::Comma { core, blanks: blanks & ANONYMOUS }),
                 None => Ok(Step::Dead),
             },
             (false, b',') => match self.engine.item_place(core)? {
@@ -345,8 +370,9 @@ impl Reader {
         }
     }
 
-    fn open_key(&mut self, core: CoreId) -> Result<Step, ConstrainError> {
+    fn open_key(&mut self, core: CoreId, blanks: u32) -> Result<Step, ConstrainError> {
         match self.engine.key_start(core)? {
+            Some(part) if blanks & ANONYMOUS != 0 => self.stay(Spot::Key { core, part: part.anonymous() }),
             Some(part) => self.stay(Spot::Key { core, part }),
             None => Ok(Step::Dead),
         }

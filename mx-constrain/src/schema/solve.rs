@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::engine::{Atom, AtomId, Cover, Engine, Type, UsedId};
+use super::engine::{Atom, AtomId, Cover, Engine, Type};
 use super::expr::{Expr, ExprId, FALSE, TRUE};
 use super::frames::{Class, ClassId};
 use super::node::KeyId;
@@ -28,7 +28,6 @@ pub(super) enum Past {
         now: u32,
         watch: u32,
         len: u32,
-        used: UsedId,
     },
 }
 
@@ -70,6 +69,8 @@ enum Judgement {
     Impossible,
     /// Only if this holds as well.
     Only(ExprId),
+    /// It depends on whether this holds.
+    Split(ExprId),
 }
 
 /// Decisions that may be open at once: each takes stack.
@@ -85,7 +86,7 @@ impl Engine {
         let (roots, watch) = self.watched(vec![facts]);
         let past = match kind {
             Type::Object => Past::Object { roots, now: roots, watch, used: Arc::from([]) },
-            _ => Past::Array { roots, now: roots, watch, len: 0, used: self.used_values.intern(Vec::new()) },
+            _ => Past::Array { roots, now: roots, watch, len: 0 },
         };
         self.can_hold(facts, &past)
     }
@@ -264,6 +265,17 @@ impl Engine {
                 cube.asked.pop();
                 return stop;
             }
+            Judgement::Split(open) if cube.asked.contains(&open) => {}
+            Judgement::Split(open) => {
+                cube.asked.push(open);
+                let closed = self.facts.not(open);
+                let stop = match self.branch(vec![closed], clauses.clone(), cube, past, prune, found, depth + 1) {
+                    Ok(false) => self.branch(vec![open], clauses, cube, past, prune, found, depth + 1),
+                    other => other,
+                };
+                cube.asked.pop();
+                return stop;
+            }
             Judgement::Possible => {}
         }
         // What the child decides comes first, so that demands on it are found once and not for every way to meet the rest.
@@ -359,6 +371,9 @@ impl Engine {
                 (Atom::CountGe(n), false) => most = most.min((n as usize).saturating_sub(1)),
                 _ => {}
             }
+        }
+        if let Some(open) = self.undecided(&broken, cube, past) {
+            return Ok(Judgement::Split(open));
         }
         let left = most.checked_sub(used.len());
         if left.is_none_or(|left| left < required.len()) {
@@ -535,6 +550,20 @@ impl Engine {
         Ok(Future::Value(value))
     }
 
+    /// A condition that says whether one of these rules is broken, while it is open.
+    fn undecided(&self, broken: &[AtomId], cube: &Cube, past: &Past) -> Option<ExprId> {
+        broken.iter().find_map(|&rule| match self.atom(rule) {
+            Atom::OpenProperties(part) | Atom::OpenItems(part) => self
+                .open_parts
+                .get(part)
+                .conditional
+                .iter()
+                .find(|(condition, _)| self.condition_now(*condition, cube, past).is_none())
+                .map(|&(condition, _)| self.condition_left(condition, past)),
+            _ => None,
+        })
+    }
+
     /// What is left of a condition after what was read.
     fn condition_left(&self, condition: ExprId, past: &Past) -> ExprId {
         let (Past::Object { now, watch, .. } | Past::Array { now, watch, .. }) = past;
@@ -573,10 +602,13 @@ impl Engine {
         if len > goal.most {
             return Ok(Judgement::Impossible);
         }
+        if let Some(open) = self.undecided(&goal.broken, cube, past) {
+            return Ok(Judgement::Split(open));
+        }
         let shape = self.array_shape(roots);
         let mut seen = FastMap::default();
         let mut only = None;
-        let possible = self.fill_array(&goal, shape.last_index, len, cube, past, &mut seen, &mut only)?;
+        let possible = self.fill_array(&goal, shape.last_class, len, cube, past, &mut seen, &mut only)?;
         Ok(match (possible, only) {
             (true, _) => Judgement::Possible,
             (false, Some(more)) => Judgement::Only(more),
@@ -611,7 +643,7 @@ impl Engine {
             // The same items again: the first of them was possible.
             return Ok(true);
         }
-        let key = (ArrayGoal { least: goal.least.saturating_sub(len), most: goal.most.saturating_sub(len), ..goal.clone() }, place);
+        let key = (ArrayGoal { least: goal.least.saturating_sub(len), most: if goal.most == u32::MAX { goal.most } else { goal.most.saturating_sub(len) }, ..goal.clone() }, place);
         if seen.insert(key, ()).is_some() {
             return Ok(false);
         }
@@ -674,8 +706,7 @@ impl Engine {
                 }
             }
             next.broken = kept;
-            // Behind the last place that differs, to put everything off gets nowhere.
-            if !fits || (place == last && !settled && !goal.repeat && next == *goal) {
+            if !fits {
                 continue;
             }
             let mut value = self.values.and(parts);
@@ -708,6 +739,10 @@ impl Engine {
             }
             if goal.repeat && self.fill_array(&ArrayGoal { repeat: false, ..next.clone() }, last, len + 2, cube, past, seen, only)? {
                 return Ok(true);
+            }
+            // Behind the last place that differs, to put everything off gets nowhere.
+            if place == last && !settled && next == *goal {
+                continue;
             }
             if settled && place == last && next.caps == goal.caps {
                 // The same item again and again.

@@ -7,6 +7,7 @@ use super::options::Lexical;
 use super::product::{NOWHERE, ProductId, Spot};
 use super::strings::{ANY_TEXT, NO_TEXT, StringFact, StringSpec};
 use super::trie::{OFF, Trie, TrieNode};
+use crate::machine::Plain;
 use crate::{ByteSet, ConstrainError};
 
 /// Where a string stands.
@@ -28,6 +29,11 @@ impl Part {
     /// The same place in a text that is not told from others.
     pub(super) fn anonymous(self) -> Self {
         Self { text: ANY_TEXT, ..self }
+    }
+
+    /// The same place in a string that none of those spelled out begins with.
+    pub(super) fn unnamed(self, len: u32, anonymous: bool) -> Self {
+        Self { node: OFF, len, text: if anonymous { ANY_TEXT } else { self.text }, ..self }
     }
 
     /// Whether the string stands outside an escape.
@@ -102,9 +108,106 @@ impl Engine {
         self.settle(&In::Name(core, &shape), part)
     }
 
+    /// The first bytes behind which a plain character does not lead to the common state of free strings.
+    pub(super) fn turns_of_name(&mut self, core: CoreId, part: Part) -> Result<ByteSet, ConstrainError> {
+        let held = self.frames.cores.get(core);
+        let (roots, used) = (held.roots, held.used);
+        let shape = self.object_shape(roots)?;
+        let mut turns = shape.trie.bytes(part.node);
+        if !self.frames.cores.get(core).open_names {
+            return Ok(turns);
+        }
+        let text = match (part.node, part.text) {
+            (_, ANY_TEXT) => return Ok(turns),
+            (OFF, text) => self.strings.text(text),
+            (node, _) => shape.trie.prefix(node).to_vec(),
+        };
+        for &key in self.frames.lists.get(used) {
+            let name = self.graph.keys.get(key).as_bytes();
+            if let (true, Some(&next)) = (name.starts_with(&text), name.get(text.len())) {
+                turns.insert(next);
+            }
+        }
+        Ok(turns)
+    }
+
+    /// Which characters keep a name alive that must satisfy patterns.
+    pub(super) fn plain_pattern_name(
+        &mut self,
+        core: CoreId,
+        shape: &ObjectShape,
+        part: Part,
+    ) -> Result<Plain, ConstrainError> {
+        const MOST: usize = 48;
+        let classes = self.open_classes(shape)?;
+        let mut all = true;
+        for &class in classes.iter() {
+            all &= self.allowed(core, class)?;
+        }
+        if all {
+            return Ok(Plain::FREE);
+        }
+        // All that plain characters can lead to: when nothing of it is dead, every plain string will do.
+        let mut seen = vec![part.spot];
+        let mut free = true;
+        let mut at = 0;
+        while at < seen.len() && free {
+            let spot = seen[at];
+            at += 1;
+            for byte in Plain::ASCII.union(&ByteSet::WIDE).iter() {
+                let next = self.product_next(shape.product, spot, byte)?;
+                // Bytes that no character has there are refused everywhere.
+                if next != NOWHERE && !seen.contains(&next) {
+                    free &= seen.len() < MOST && self.name_can_end(core, shape, next, part.len, true)?;
+                    seen.push(next);
+                }
+                if !free {
+                    break;
+                }
+            }
+        }
+        if free {
+            return Ok(Plain::FREE);
+        }
+        // Otherwise the characters that lead to a place where they all stay.
+        let mut best = (ByteSet::EMPTY, NOWHERE);
+        let mut tried: Vec<Spot> = Vec::new();
+        for byte in Plain::ASCII.iter() {
+            let to = self.product_next(shape.product, part.spot, byte)?;
+            if to == NOWHERE || tried.contains(&to) {
+                continue;
+            }
+            tried.push(to);
+            let mut class = ByteSet::EMPTY;
+            for byte in Plain::ASCII.iter() {
+                if self.product_next(shape.product, part.spot, byte)? == to
+                    && self.product_next(shape.product, to, byte)? == to
+                {
+                    class.insert(byte);
+                }
+            }
+            if class.len() > best.0.len() && self.name_can_end(core, shape, to, part.len, true)? {
+                best = (class, to);
+            }
+        }
+        Ok(match best.0.is_empty() {
+            true => Plain::NONE,
+            false => Plain { ascii: best.0, chars: u32::MAX, ..Plain::NONE },
+        })
+    }
+
+    /// Where every free string without a name of its own stands.
+    pub(super) fn home_of_name(&self, shape: &ObjectShape) -> Part {
+        let spot = self.product_start(shape.product);
+        Part { node: OFF, spot, len: 0, text: ANY_TEXT, escape: Escape::None }
+    }
+
     /// Whether an open name that the object had begins with the text so far.
     pub(super) fn had_name(&mut self, core: CoreId, part: Part) -> Result<bool, ConstrainError> {
         let held = self.frames.cores.get(core);
+        if !held.open_names {
+            return Ok(false);
+        }
         let (roots, used) = (held.roots, held.used);
         let shape = self.object_shape(roots)?;
         let text = match (part.node, part.text) {
@@ -234,12 +337,9 @@ impl Engine {
             part.spot = NOWHERE;
             part.len = 0;
         }
-        if part.node != OFF && !self.named_can_end(of, part.node)? {
-            // A name that was had still tells what the text is.
-            let keep = matches!(of, In::Name(..)) && part.spot != NOWHERE;
-            if !keep {
-                part.node = OFF;
-            }
+        // While other strings are possible, one that is spelled out still tells what the text is not.
+        if part.node != OFF && part.spot == NOWHERE && !self.named_can_end(of, part.node)? {
+            part.node = OFF;
         }
         Ok((part.node != OFF || part.spot != NOWHERE).then_some(part))
     }
@@ -270,14 +370,23 @@ impl Engine {
                     let class = self.open_class(shape, part.spot, 0)?;
                     return self.allowed(*core, class);
                 }
-                self.name_can_end(*core, shape, part.spot, part.len)
+                // A name that is spelled out ends as such.
+                let here = shape.trie.end(part.node).is_none();
+                self.name_can_end(*core, shape, part.spot, part.len, here)
             }
         }
     }
 
     /// Whether a name that is not spelled out can be completed to one that is allowed.
-    fn name_can_end(&mut self, core: CoreId, shape: &ObjectShape, spot: Spot, len: u32) -> Result<bool, ConstrainError> {
-        let key = (core, spot, len);
+    fn name_can_end(
+        &mut self,
+        core: CoreId,
+        shape: &ObjectShape,
+        spot: Spot,
+        len: u32,
+        here: bool,
+    ) -> Result<bool, ConstrainError> {
+        let key = (core, spot, len, here);
         if let Some(&known) = self.frames.name_alive.get(&key) {
             return Ok(known);
         }
@@ -290,14 +399,16 @@ impl Engine {
         }
         let mut seen = crate::hash::FastMap::default();
         let mut queue = vec![(spot, len)];
-        seen.insert((spot, len), ());
+        if here {
+            seen.insert((spot, len), ());
+        }
         let mut at = 0;
         let mut alive = false;
         while at < queue.len() && !good.is_empty() && !alive {
             let (spot, len) = queue[at];
             at += 1;
             self.spend(8)?;
-            if self.between_characters(shape.product, spot) {
+            if (here || at > 1) && self.between_characters(shape.product, spot) {
                 let class = self.open_class(shape, spot, len)?;
                 if good.contains(&class) {
                     alive = true;
@@ -342,6 +453,7 @@ impl Engine {
             return Ok(StringStep::Dead);
         }
         let value = match spec.track {
+            true if part.text == ANY_TEXT => Some(Scalar::AnyText),
             true => match String::from_utf8(self.strings.text(part.text)) {
                 Ok(text) => Some(Scalar::Text(self.graph.keys.intern(&text))),
                 Err(_) => return Ok(StringStep::Dead),

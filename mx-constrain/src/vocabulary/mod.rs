@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::{ByteSet, ConstrainError};
 
-pub(crate) use slices::{Bits, MAX_CHARS, Slices, plain_chars};
+pub(crate) use slices::{BLANKS, Bits, MAX_CHARS, Slices, plain_chars};
 pub use spelling::{byte_level_bytes, sentencepiece_bytes};
 pub(crate) use trie::{Entry, NodeId, ROOT, Trie};
 
@@ -75,7 +75,10 @@ impl Vocabulary {
         }
         let len = offsets.len() - 1;
         if u32::try_from(len).is_err() {
-            return Err(ConstrainError::Vocabulary { reason: "there are too many tokens", given: len as u64 });
+            return Err(ConstrainError::Vocabulary {
+                reason: "there are too many tokens",
+                given: len as u64,
+            });
         }
         if let Some(&token) = eos.iter().find(|&&token| token as usize >= len) {
             return Err(ConstrainError::NoSuchToken { token, vocab: len });
@@ -84,15 +87,34 @@ impl Vocabulary {
         eos.sort_unstable();
         eos.dedup();
         let order = sorted(&bytes, &offsets, &eos);
-        let plain: Vec<bool> = order.iter().map(|&id| plain_chars(slice(&bytes, &offsets, id)).is_some()).collect();
-        let entries = || {
-            let tokens = order.iter().zip(&plain);
-            tokens.map(|(&token, &plain)| Entry { bytes: slice(&bytes, &offsets, token), token, plain })
-        };
-        let trie = Trie::new(entries())?;
-        let slices = Slices::new(&trie, len.div_ceil(32), entries())?;
-        let alphabet = order.iter().flat_map(|&token| slice(&bytes, &offsets, token)).copied().collect();
-        Ok(Self(Arc::new(Inner { bytes, offsets, eos, alphabet, trie, slices })))
+        let entries: Vec<Entry<'_>> = order
+            .into_iter()
+            .map(|token| {
+                let bytes = slice(&bytes, &offsets, token);
+                Entry {
+                    bytes,
+                    token,
+                    chars: plain_chars(bytes).unwrap_or(0),
+                }
+            })
+            .collect();
+        let trie = Trie::new(entries.iter().copied())?;
+        let slices = Slices::new(&trie, len.div_ceil(32), entries.iter().copied())?;
+        let mut present = [false; 256];
+        for &byte in entries.iter().flat_map(|entry| entry.bytes) {
+            present[usize::from(byte)] = true;
+        }
+        let alphabet = (0..=u8::MAX)
+            .filter(|&byte| present[usize::from(byte)])
+            .collect();
+        Ok(Self(Arc::new(Inner {
+            bytes,
+            offsets,
+            eos,
+            alphabet,
+            trie,
+            slices,
+        })))
     }
 
     /// Number of ids, those without bytes included.
@@ -192,7 +214,10 @@ fn sorted(bytes: &[u8], offsets: &[u32], eos: &[u32]) -> Vec<u32> {
     let len = offsets.len() as u32 - 1;
     // The first eight bytes decide nearly every comparison without touching the token.
     let mut keys: Vec<(u64, u32)> = (0..len)
-        .filter(|&token| offsets[token as usize] < offsets[token as usize + 1] && eos.binary_search(&token).is_err())
+        .filter(|&token| {
+            offsets[token as usize] < offsets[token as usize + 1]
+                && eos.binary_search(&token).is_err()
+        })
         .map(|token| {
             let text = slice(bytes, offsets, token);
             let mut head = [0; 8];

@@ -10,6 +10,11 @@ use crate::{ByteSet, ConstrainError};
 
 /// Characters up to which tokens of a class are told apart by length.
 pub(crate) const MAX_CHARS: u32 = Plain::CHARS_TOLD_APART;
+/// The blanks of JSON.
+pub(crate) const BLANKS: ByteSet = ByteSet::of(b' ')
+    .union(&ByteSet::of(b'\n'))
+    .union(&ByteSet::of(b'\r'))
+    .union(&ByteSet::of(b'\t'));
 /// Bytes of bits of classes that are kept; all are forgotten when more is wanted, and made anew in microseconds.
 const MAX_CLASS_BYTES: usize = 4 << 20;
 /// Index of the group of tokens with a character beyond ASCII; the others are grouped by byte.
@@ -57,11 +62,13 @@ pub(crate) struct Slices {
     longest: u32,
     /// The trie of the tokens that are not plain.
     rest: Trie,
-    /// Nodes that are reached by plain characters only up to their own byte, by that byte.
-    nodes: Vec<NodeId>,
-    nodes_from: Box<[u32; 257]>,
+    /// Nodes that are reached by plain characters only up to their own byte.
+    nodes: NodesByByte,
     /// Those of the nodes that have more than [`MAX_CHARS`] characters before them.
     far_nodes: Vec<NodeId>,
+    /// Tokens of blanks only, and nodes that are reached by blanks only up to their own byte, which is none.
+    blank_tokens: Vec<u32>,
+    blank_nodes: NodesByByte,
     classes: Mutex<FastMap<ClassKey, Bits>>,
 }
 
@@ -74,8 +81,12 @@ impl Slices {
         let mut lengths: Vec<Vec<u32>> = vec![Vec::new(); MAX_CHARS as usize + 2];
         let mut holding: Vec<Vec<u32>> = vec![Vec::new(); WIDE + 1];
         let mut longest = 0;
-        for Entry { bytes, token, .. } in entries.clone().filter(|entry| entry.plain) {
-            let Some(chars) = plain_chars(bytes) else { continue };
+        for Entry {
+            bytes,
+            token,
+            chars,
+        } in entries.clone().filter(|entry| entry.chars > 0)
+        {
             longest = longest.max(chars);
             lengths[chars.min(MAX_CHARS + 1) as usize].push(token);
             let (word, bit) = (token as usize / 32, 1 << (token % 32));
@@ -95,11 +106,25 @@ impl Slices {
             for token in tokens {
                 so_far[token as usize / 32] |= 1 << (token % 32);
             }
-            by_chars.push(Bits { words: so_far.as_slice().into(), count });
+            by_chars.push(Bits {
+                words: so_far.as_slice().into(),
+                count,
+            });
         }
-        let (nodes, nodes_from, far_nodes) = nodes_by_byte(trie);
-        let rest = Trie::new(entries.filter(|entry| !entry.plain))?;
-        Ok(Self { by_chars, holding, longest, rest, nodes, nodes_from, far_nodes, classes: Mutex::default() })
+        let (nodes, far_nodes) = plain_nodes(trie);
+        let (blank_tokens, blank_nodes) = blank_nodes(trie);
+        let rest = Trie::new(entries.filter(|entry| entry.chars == 0))?;
+        Ok(Self {
+            by_chars,
+            holding,
+            longest,
+            rest,
+            nodes,
+            far_nodes,
+            blank_tokens,
+            blank_nodes,
+            classes: Mutex::default(),
+        })
     }
 
     /// The trie of the tokens that are not plain.
@@ -125,14 +150,20 @@ impl Slices {
         }
         let mut words = self.by_chars[chars as usize].words.to_vec();
         let foreign = Plain::ASCII.difference(ascii);
-        let groups = foreign.iter().map(usize::from).chain((!wide).then_some(WIDE));
+        let groups = foreign
+            .iter()
+            .map(usize::from)
+            .chain((!wide).then_some(WIDE));
         for group in groups {
             for (word, holding) in words.iter_mut().zip(&self.holding[group]) {
                 *word &= !holding;
             }
         }
         let count = words.iter().map(|word| word.count_ones() as usize).sum();
-        let bits = Bits { words: words.into(), count };
+        let bits = Bits {
+            words: words.into(),
+            count,
+        };
         if classes.len() * size_of_val(&*bits.words) > MAX_CLASS_BYTES {
             classes.clear();
         }
@@ -140,10 +171,15 @@ impl Slices {
         bits
     }
 
-    /// The nodes whose own byte is `byte` and that are reached from the root by plain characters before it.
+    /// The nodes whose own byte is `byte` and that are reached from the root by plain characters before it, where the
+    /// byte is well-formed.
     pub(crate) fn nodes(&self, byte: u8) -> &[NodeId] {
-        let byte = usize::from(byte);
-        &self.nodes[self.nodes_from[byte] as usize..self.nodes_from[byte + 1] as usize]
+        self.nodes.of(byte)
+    }
+
+    /// The tokens of blanks only, and the nodes that go on with something else behind blanks.
+    pub(crate) fn blank(&self) -> (&[u32], &NodesByByte) {
+        (&self.blank_tokens, &self.blank_nodes)
     }
 
     /// The nodes that are reached by more than [`MAX_CHARS`] plain characters before their own byte.
@@ -153,50 +189,101 @@ impl Slices {
 
     /// Memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let bits: usize = self.by_chars.iter().map(|bits| size_of_val(&*bits.words)).sum();
+        let bits: usize = self
+            .by_chars
+            .iter()
+            .map(|bits| size_of_val(&*bits.words))
+            .sum();
         let holding: usize = self.holding.iter().map(|group| 4 * group.len()).sum();
-        bits + holding + 4 * self.nodes.len() + self.rest.bytes()
+        bits + holding + 4 * self.nodes.nodes.len() + self.rest.bytes()
     }
 }
 
-/// Groups the nodes whose parent is reached by plain characters.
-fn nodes_by_byte(trie: &Trie) -> (Vec<NodeId>, Box<[u32; 257]>, Vec<NodeId>) {
+/// Nodes grouped by their own byte.
+#[derive(Debug)]
+pub(crate) struct NodesByByte {
+    nodes: Vec<NodeId>,
+    from: Box<[u32; 257]>,
+}
+
+impl NodesByByte {
+    fn new(trie: &Trie, nodes: &[NodeId]) -> Self {
+        let mut from = Box::new([0u32; 257]);
+        for &node in nodes {
+            from[usize::from(trie.byte(node)) + 1] += 1;
+        }
+        for byte in 0..256 {
+            from[byte + 1] += from[byte];
+        }
+        let mut at = from.clone();
+        let mut grouped = vec![0; nodes.len()];
+        for &node in nodes {
+            let slot = &mut at[usize::from(trie.byte(node))];
+            grouped[*slot as usize] = node;
+            *slot += 1;
+        }
+        Self {
+            nodes: grouped,
+            from,
+        }
+    }
+
+    /// The nodes of a byte.
+    #[inline]
+    pub(crate) fn of(&self, byte: u8) -> &[NodeId] {
+        let byte = usize::from(byte);
+        &self.nodes[self.from[byte] as usize..self.from[byte + 1] as usize]
+    }
+}
+
+/// The nodes whose parent is reached by plain characters, as far as they are well-formed, and those of them that have
+/// more than [`MAX_CHARS`] characters before them.
+fn plain_nodes(trie: &Trie) -> (NodesByByte, Vec<NodeId>) {
     let mut reached: Vec<NodeId> = Vec::with_capacity(trie.len());
     let mut far: Vec<NodeId> = Vec::new();
     // Per depth: place in the character and number of characters so far.
     let mut path: Vec<(Utf8State, u32)> = vec![(utf8::START, 0)];
-    let mut from = Box::new([0u32; 257]);
     let mut node = ROOT + 1;
     let end = trie.end(ROOT);
     while node < end {
         let byte = trie.byte(node);
         path.truncate(trie.depth(node));
         let (state, chars) = path.last().copied().unwrap_or((utf8::START, 0));
+        let Some(next) = utf8::step(state, byte) else {
+            // Ill-formed in every text.
+            node = trie.end(node);
+            continue;
+        };
         reached.push(node);
         if chars > MAX_CHARS {
             far.push(node);
         }
-        from[usize::from(byte) + 1] += 1;
-        let plain = byte >= 0x80 || Plain::ASCII.contains(byte);
-        match utf8::step(state, byte).filter(|_| plain) {
-            Some(next) => {
-                path.push((next, chars + u32::from(state == utf8::START)));
-                node += 1;
-            }
-            None => node = trie.end(node),
+        if byte >= 0x80 || Plain::ASCII.contains(byte) {
+            path.push((next, chars + u32::from(state == utf8::START)));
+            node += 1;
+        } else {
+            node = trie.end(node);
         }
     }
-    for byte in 0..256 {
-        from[byte + 1] += from[byte];
+    (NodesByByte::new(trie, &reached), far)
+}
+
+/// The tokens of blanks only, and the nodes behind blanks only that are none.
+fn blank_nodes(trie: &Trie) -> (Vec<u32>, NodesByByte) {
+    let mut tokens = Vec::new();
+    let mut leaving = Vec::new();
+    let mut node = ROOT + 1;
+    let end = trie.end(ROOT);
+    while node < end {
+        if BLANKS.contains(trie.byte(node)) {
+            tokens.extend_from_slice(trie.tokens_at(node));
+            node += 1;
+        } else {
+            leaving.push(node);
+            node = trie.end(node);
+        }
     }
-    let mut at = from.clone();
-    let mut grouped = vec![0; reached.len()];
-    for node in reached {
-        let slot = &mut at[usize::from(trie.byte(node))];
-        grouped[*slot as usize] = node;
-        *slot += 1;
-    }
-    (grouped, from, far)
+    (tokens, NodesByByte::new(trie, &leaving))
 }
 
 #[cfg(test)]
@@ -207,7 +294,11 @@ mod tests {
     fn plain_tokens_are_those_that_stand_for_themselves() {
         assert_eq!(plain_chars(b"abc def"), Some(7));
         assert_eq!(plain_chars("äö".as_bytes()), Some(2));
-        assert_eq!(plain_chars(b"a\xc3"), Some(2), "an unfinished character counts");
+        assert_eq!(
+            plain_chars(b"a\xc3"),
+            Some(2),
+            "an unfinished character counts"
+        );
         for other in [&b"a\"b"[..], b"\\", b"\n", b"\xa4b", b"\xff", b"\xc3\xc3"] {
             assert_eq!(plain_chars(other), None, "{other:?}");
         }

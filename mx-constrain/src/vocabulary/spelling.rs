@@ -28,7 +28,9 @@ fn byte_of(c: char) -> Option<u8> {
         return stands_for_itself(code).then_some(code as u8);
     }
     let wanted = code - 0x100;
-    let nth = (0u32..0x100).filter(|&byte| !stands_for_itself(byte)).nth(wanted as usize)?;
+    let nth = (0u32..0x100)
+        .filter(|&byte| !stands_for_itself(byte))
+        .nth(wanted as usize)?;
     u8::try_from(nth).ok()
 }
 
@@ -43,7 +45,9 @@ fn byte_of(c: char) -> Option<u8> {
 /// ```
 #[must_use]
 pub fn sentencepiece_bytes(token: &str) -> Vec<u8> {
-    let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    let hex = token
+        .strip_prefix("<0x")
+        .and_then(|rest| rest.strip_suffix('>'));
     let hex = hex.filter(|hex| hex.len() == 2 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
     match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
         Some(byte) => vec![byte],
@@ -57,7 +61,10 @@ mod tests {
 
     #[test]
     fn byte_level_spelling_reaches_every_byte() {
-        let mut bytes: Vec<u8> = (0..0x200).filter_map(char::from_u32).filter_map(byte_of).collect();
+        let mut bytes: Vec<u8> = (0..0x200)
+            .filter_map(char::from_u32)
+            .filter_map(byte_of)
+            .collect();
         bytes.sort_unstable();
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
         assert_eq!(byte_level_bytes("Ã¤"), Some("ä".as_bytes().to_vec()));

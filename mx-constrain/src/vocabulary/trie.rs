@@ -31,6 +31,10 @@ pub(crate) struct Below {
     pub(crate) height: u32,
     /// Whether every token at and below the node is plain.
     pub(crate) plain: bool,
+    /// The bytes of the node's children.
+    pub(crate) children: ByteSet,
+    /// Where their nodes begin in the list of children.
+    first_child: u32,
 }
 
 /// A token on its way into a trie.
@@ -38,8 +42,8 @@ pub(crate) struct Below {
 pub(crate) struct Entry<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) token: u32,
-    /// Whether the token is plain.
-    pub(crate) plain: bool,
+    /// Number of characters of a plain token; 0 for others.
+    pub(crate) chars: u32,
 }
 
 /// The trie. Node [`ROOT`] is always there.
@@ -55,6 +59,8 @@ pub(crate) struct Trie {
     heavy: Vec<u64>,
     heavy_before: Vec<u32>,
     below: Vec<Below>,
+    /// Children of the nodes that have a [`Below`], ascending by their bytes.
+    children: Vec<NodeId>,
 }
 
 /// Facts that are gathered on the way up.
@@ -68,9 +74,14 @@ struct Gather {
 
 impl Trie {
     /// The trie of entries that ascend by their bytes, none of which is empty.
-    pub(crate) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Result<Self, ConstrainError> {
+    pub(crate) fn new<'a>(
+        entries: impl IntoIterator<Item = Entry<'a>>,
+    ) -> Result<Self, ConstrainError> {
         let mut trie = Self {
-            nodes: vec![Node { end_byte: 0, first_token: 0 }],
+            nodes: vec![Node {
+                end_byte: 0,
+                first_token: 0,
+            }],
             depths: vec![0],
             tokens: Vec::new(),
             root_children: Box::new([ROOT; 256]),
@@ -78,11 +89,22 @@ impl Trie {
             heavy: Vec::new(),
             heavy_before: Vec::new(),
             below: Vec::new(),
+            children: Vec::new(),
         };
         let mut heavy: Vec<(NodeId, Below)> = Vec::new();
-        let mut path = vec![Gather { node: ROOT, bytes: ByteSet::EMPTY, height: 0, plain: true }];
+        let mut path = vec![Gather {
+            node: ROOT,
+            bytes: ByteSet::EMPTY,
+            height: 0,
+            plain: true,
+        }];
         let mut last: &[u8] = &[];
-        for Entry { bytes, token, plain } in entries {
+        for Entry {
+            bytes,
+            token,
+            chars,
+        } in entries
+        {
             let shared = bytes.iter().zip(last).take_while(|(a, b)| a == b).count();
             while path.len() > shared + 1 {
                 trie.leave(&mut path, &mut heavy);
@@ -99,13 +121,21 @@ impl Trie {
                     trie.root_children[usize::from(byte)] = node;
                     trie.first_bytes.insert(byte);
                 }
-                trie.nodes.push(Node { end_byte: u32::from(byte), first_token: trie.tokens.len() as u32 });
+                trie.nodes.push(Node {
+                    end_byte: u32::from(byte),
+                    first_token: trie.tokens.len() as u32,
+                });
                 trie.depths.push(path.len() as u32);
-                path.push(Gather { node, bytes: ByteSet::EMPTY, height: 0, plain: true });
+                path.push(Gather {
+                    node,
+                    bytes: ByteSet::EMPTY,
+                    height: 0,
+                    plain: true,
+                });
             }
             trie.tokens.push(token);
             if let Some(here) = path.last_mut() {
-                here.plain &= plain;
+                here.plain &= chars > 0;
             }
             last = bytes;
         }
@@ -115,7 +145,10 @@ impl Trie {
         let end = trie.nodes.len() as u32;
         trie.nodes[0].end_byte = end << 8;
         // Behind the last node, so that every node has a successor that tells where its tokens end.
-        trie.nodes.push(Node { end_byte: (end + 1) << 8, first_token: trie.tokens.len() as u32 });
+        trie.nodes.push(Node {
+            end_byte: (end + 1) << 8,
+            first_token: trie.tokens.len() as u32,
+        });
         trie.index_heavy(heavy);
         Ok(trie)
     }
@@ -127,8 +160,30 @@ impl Trie {
         let byte = (node.end_byte & 0xff) as u8;
         node.end_byte = end << 8 | u32::from(byte);
         if self.tokens.len() as u32 - node.first_token >= HEAVY_TOKENS {
-            let below = Below { bytes: done.bytes, height: done.height, plain: done.plain };
-            heavy.push((done.node, below));
+            let first_child = self.children.len() as u32;
+            let mut children = ByteSet::EMPTY;
+            let mut child = done.node + 1;
+            while child < end {
+                children.insert(self.byte(child));
+                self.children.push(child);
+                child = self.end(child);
+            }
+            let Gather {
+                bytes,
+                height,
+                plain,
+                ..
+            } = done;
+            heavy.push((
+                done.node,
+                Below {
+                    bytes,
+                    height,
+                    plain,
+                    children,
+                    first_child,
+                },
+            ));
         }
         if let Some(parent) = path.last_mut() {
             parent.bytes = parent.bytes.union(&done.bytes);
@@ -196,14 +251,16 @@ impl Trie {
     #[inline]
     pub(crate) fn tokens_at(&self, node: NodeId) -> &[u32] {
         let node = node as usize;
-        &self.tokens[self.nodes[node].first_token as usize..self.nodes[node + 1].first_token as usize]
+        &self.tokens
+            [self.nodes[node].first_token as usize..self.nodes[node + 1].first_token as usize]
     }
 
     /// The tokens that end at `node` or below it. Never empty but for an empty trie.
     #[inline]
     pub(crate) fn tokens_from(&self, node: NodeId) -> &[u32] {
         let end = self.end(node) as usize;
-        &self.tokens[self.nodes[node as usize].first_token as usize..self.nodes[end].first_token as usize]
+        &self.tokens
+            [self.nodes[node as usize].first_token as usize..self.nodes[end].first_token as usize]
     }
 
     /// What is true of everything below `node`, where enough stands there to be worth knowing.
@@ -216,6 +273,12 @@ impl Trie {
         }
         let rank = self.heavy_before[word] + (bits & ((1 << bit) - 1)).count_ones();
         self.below.get(rank as usize)
+    }
+
+    /// The child of the node that `below` belongs to, for one of its [`children`](Below::children).
+    #[inline]
+    pub(crate) fn child_below(&self, below: &Below, byte: u8) -> NodeId {
+        self.children[below.first_child as usize + below.children.rank(byte)]
     }
 
     /// The child of `node` for a byte.
@@ -242,12 +305,18 @@ impl Trie {
 
     /// The node that some bytes lead to.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<NodeId> {
-        bytes.iter().try_fold(ROOT, |node, &byte| self.child(node, byte))
+        bytes
+            .iter()
+            .try_fold(ROOT, |node, &byte| self.child(node, byte))
     }
 
     /// Memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.nodes.len() * 12 + self.tokens.len() * 4 + self.heavy.len() * 12 + self.below.len() * size_of::<Below>()
+        self.nodes.len() * 12
+            + self.tokens.len() * 4
+            + self.heavy.len() * 12
+            + self.below.len() * size_of::<Below>()
+            + self.children.len() * 4
     }
 }
 
@@ -261,7 +330,15 @@ mod tests {
         sorted.sort_by_key(|(_, text)| text.as_bytes());
         sorted
             .into_iter()
-            .map(|(token, text)| Entry { bytes: text.as_bytes(), token: token as u32, plain: !text.contains('"') })
+            .map(|(token, text)| Entry {
+                bytes: text.as_bytes(),
+                token: token as u32,
+                chars: if text.contains('"') {
+                    0
+                } else {
+                    text.len() as u32
+                },
+            })
             .collect()
     }
 
@@ -288,7 +365,10 @@ mod tests {
         let trie = Trie::new(entries(&leaked)).unwrap();
         let x = trie.find(b"x").unwrap();
         let below = trie.below(x).unwrap();
-        assert_eq!((below.bytes.to_string().as_str(), below.height, below.plain), ("[a-z]", 2, true));
+        assert_eq!(
+            (below.bytes.to_string().as_str(), below.height, below.plain),
+            ("[a-z]", 2, true)
+        );
         assert!(trie.below(trie.find(b"xa").unwrap()).is_none());
         let empty = Trie::new([]).unwrap();
         assert_eq!(empty.len(), 1);

@@ -65,7 +65,7 @@ impl Constraints {
     ///
     /// # Errors
     /// [`Error::Request`].
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if let [first, second, ..] = self.names()[..] {
             let wanted = format!("absent beside {first}: one constraint a request");
             return Err(Error::request(second, "given", wanted));

@@ -11,7 +11,7 @@ pub use reader::ModelReader;
 use crate::error::Error;
 use crate::pipeline::Loaded;
 use mx_runtime::hooks::HookPlan;
-use mx_steering::apply::{Plan, SteeringSpec};
+use mx_steering::apply::{Plan, SteeringSpec, VectorRef};
 use mx_steering::format::pairs::Pair;
 use mx_steering::make::TokenPair;
 use mx_steering::presets::{Preset, PresetKind};
@@ -82,13 +82,24 @@ impl Vectors {
         let shape = shape(model);
         let mut resolve = |reference: &str| self.find(reference, model).map_err(Into::into);
         let conditioned = spec.vectors.iter().any(|v| v.prompt_condition.is_some());
-        if !conditioned {
-            return Ok(spec.compile(&shape, prompt.len(), &mut resolve)?);
+        let mut plan = match conditioned {
+            false => spec.compile(&shape, prompt.len(), &mut resolve)?,
+            true => {
+                let mut reader = ModelReader::new(model);
+                let mut means = |point| reader.mean(prompt, point);
+                let decided = spec.decided(&mut resolve, &mut means)?;
+                decided.compile(&shape, prompt.len(), &mut resolve)?
+            }
+        };
+        for steer in &spec.vectors {
+            if let VectorRef::Reference(reference) = &steer.vector
+                && let Ok(preset) = Preset::from_str(reference)
+            {
+                plan.warnings
+                    .extend(preset.warning(&*self.find(reference, model)?));
+            }
         }
-        let mut reader = ModelReader::new(model);
-        let mut means = |point| reader.mean(prompt, point);
-        let decided = spec.decided(&mut resolve, &mut means)?;
-        Ok(decided.compile(&shape, prompt.len(), &mut resolve)?)
+        Ok(plan)
     }
 }
 

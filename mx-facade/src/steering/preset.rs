@@ -10,7 +10,7 @@ use mx_steering::apply::{Steer, SteeringSpec};
 use mx_steering::evaluate::kl_divergence;
 use mx_steering::format::pairs::Pair;
 use mx_steering::make::{TokenPair, unwatched};
-use mx_steering::presets::{NEUTRAL_TEXTS, Preset, Tone, VERSION, compute, plain_prompt};
+use mx_steering::presets::{NEUTRAL_TEXTS, Preset, Tone, compute, plain_prompt};
 use mx_steering::store::VectorStore;
 use mx_steering::{ModelError, SteeringError, SteeringVector};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) fn vector(
     model: &Loaded,
     store: Option<&VectorStore>,
 ) -> Result<Arc<SteeringVector>, Error> {
-    let name = format!("{} for {} v{VERSION}", preset.name(), model.name());
+    let name = preset.cache_name(Tone::default(), model.name());
     if let Some(kept) = store.and_then(|store| store.get(&name).ok()) {
         return Ok(Arc::new(kept));
     }

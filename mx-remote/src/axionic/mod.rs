@@ -36,11 +36,11 @@ pub use steering::{
 
 use crate::call::{Call, StreamCall};
 use crate::credentials::{CredentialStore, Credentials, Keyring, Surroundings};
-use crate::error::{Error, Result};
+use crate::error::{Error, MAX_MESSAGE_BYTES, Result};
 use crate::http::{Ask, Conn, Net};
 use crate::openai::{OpenAi, ServerKind};
 use crate::options::Transport;
-use crate::secret::Secret;
+use crate::secret::{Secret, clean};
 use crate::stream::Events;
 use job::Job;
 use serde::de::DeserializeOwned;
@@ -230,8 +230,17 @@ async fn listed<T: DeserializeOwned>(conn: &Conn, ask: &Ask, field: &str) -> Res
         Value::Object(mut object) => object.remove(field).unwrap_or_default(),
         other => other,
     };
-    serde_json::from_value(list)
-        .map_err(|e| Error::bad_answer(conn.net.base.as_str(), format!("no list of {field}: {e}")))
+    serde_json::from_value(list).map_err(|error| {
+        let error = clean(
+            &error.to_string(),
+            &conn.net.keys.known(),
+            MAX_MESSAGE_BYTES,
+        );
+        Error::bad_answer(
+            conn.net.base.as_str(),
+            format!("no list of {field}: {error}"),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Response, Url};
 use serde::Deserialize;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -174,6 +175,10 @@ impl Conn {
         if let Some(parse) = cause::<hyper::Error>(&error).filter(|e| e.is_parse()) {
             return Error::bad_answer(&url, format!("no HTTP answer: {parse}"));
         }
+        if is_certificate(&error) {
+            let source = Box::new(error.without_url());
+            return Error::Untrusted { url, source };
+        }
         Error::Connection {
             url,
             begun: !error.is_connect(),
@@ -208,20 +213,39 @@ pub(super) fn stopped(
 
 /// The innermost reason of a failure of the HTTP library; the outer ones say little.
 pub(super) fn reason(error: &reqwest::Error) -> String {
-    let mut last: &dyn std::error::Error = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    last.to_string()
+    chain(error)
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 fn cause<T: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&T> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+/// Whether a certificate is the reason.
+fn is_certificate(error: &reqwest::Error) -> bool {
+    chain(error).any(|error| {
+        let mut error = error;
+        // What an I/O error wraps is not its source, and may be one again.
+        while let Some(inner) = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            error = inner;
         }
-        next = error.source();
-    }
-    None
+        matches!(
+            error.downcast_ref(),
+            Some(rustls::Error::InvalidCertificate(_))
+        )
+    })
+}
+
+/// An error and its sources, outermost first.
+fn chain<'a>(
+    error: &'a reqwest::Error,
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| {
+        error.source()
+    })
 }

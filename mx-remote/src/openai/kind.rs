@@ -61,6 +61,7 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub enum ServerKind {
     /// OpenAI itself, or a server of which no more is known.
+    #[serde(rename = "openai")]
     OpenAi,
     /// The OpenAI-compatible surface of the native service.
     Axionic,
@@ -108,7 +109,7 @@ impl ServerKind {
     /// Its name, for people and files.
     pub fn name(self) -> &'static str {
         match self {
-            ServerKind::OpenAi => "open-ai",
+            ServerKind::OpenAi => "openai",
             ServerKind::Axionic => "axionic",
             ServerKind::Vllm => "vllm",
             ServerKind::VllmLegacy => "vllm-legacy",
@@ -116,6 +117,16 @@ impl ServerKind {
             ServerKind::LlamaServer => "llama-server",
             ServerKind::LlamaCppPython => "llama-cpp-python",
         }
+    }
+
+    /// The kind of this name.
+    ///
+    /// ```
+    /// use mx_remote::ServerKind;
+    /// assert_eq!(ServerKind::from_name("llama-server"), Some(ServerKind::LlamaServer));
+    /// ```
+    pub fn from_name(name: &str) -> Option<Self> {
+        ServerKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     pub(super) fn is_vllm(self) -> bool {

@@ -3,6 +3,7 @@
 mod body;
 mod chat;
 mod completions;
+mod constraint;
 mod gather;
 mod kind;
 mod logprobs;

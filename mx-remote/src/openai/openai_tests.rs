@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use super::body::{gbnf_of, regex_of};
+use super::constraint::{gbnf_of, regex_of};
 use super::kind::FIELDS;
 use super::*;
 use crate::error::Error;
@@ -202,6 +202,14 @@ fn the_documented_table_is_the_truth() {
         include_str!("kind.rs").contains(&table),
         "the table should be\n{table}"
     );
+}
+
+#[test]
+fn kinds_have_one_name_each() {
+    for kind in ServerKind::ALL {
+        assert_eq!(ServerKind::from_name(kind.name()), Some(kind));
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
 }
 
 #[test]

@@ -293,3 +293,27 @@ fn requests_that_make_no_sense_are_not_sent() {
     );
     assert!(server.asked().is_empty());
 }
+
+#[test]
+fn a_call_can_be_looked_at_before() {
+    let server = Server::start(vec![json("{}")]);
+    let client = axionic(&server, quick());
+    let preview = client.generate(&RunRequest::new("Hi")).preview().unwrap();
+    assert_eq!(
+        (preview.method.as_str(), preview.path.as_str()),
+        ("POST", "/generate")
+    );
+    assert_eq!(preview.body, Some(serde_json::json!({"prompt": "Hi"})));
+    let preview = client.log_in("a@b", &password()).preview().unwrap();
+    assert_eq!(
+        preview.body,
+        Some(serde_json::json!({"email": "a@b", "password": "[secret]"}))
+    );
+    assert_eq!(
+        client.models(Some(true)).preview().unwrap().query,
+        [("trainable".to_owned(), "true".to_owned())]
+    );
+    assert_eq!(client.policy("..").preview(), None);
+    assert!(!format!("{:?}", client.log_in("a@b", &password())).contains("horse"));
+    assert!(server.asked().is_empty());
+}

@@ -131,7 +131,7 @@ fn a_slow_reader_is_not_a_silent_server() {
         piece("b"),
         done,
     ]]);
-    let read = Duration::from_secs(1);
+    let read = Duration::from_secs(2);
     let client = openai(&server, ServerKind::Vllm, with_read_timeout(read));
     let mut stream = client
         .chat_stream(&ChatRequest::new("m", "Hi"))
@@ -379,8 +379,8 @@ fn cancelling_ends_a_call_wherever_it_waits() {
             .unwrap_err();
         let late = Instant::now().duration_since(setter.join().unwrap());
         assert!(error.is_cancelled(), "{error}");
-        // 50 ms are promised; a machine with other work gets more.
-        assert!(late < Duration::from_millis(500), "{late:?}");
+        // 50 ms are promised; a machine with much other work gets more.
+        assert!(late < LONG / 4, "{late:?}");
     }
 }
 
@@ -421,7 +421,7 @@ fn dropping_a_stream_hangs_up_at_once() {
         .unwrap();
     assert!(stream.next().unwrap().is_ok());
     drop(stream);
-    assert!(server.hung_up_on(Duration::from_secs(5)).is_some());
+    assert!(server.hung_up_on(LONG / 2).is_some());
     // Async, on a runtime that goes on.
     let server = Server::start(vec![answer()]);
     let client = openai(&server, ServerKind::Vllm, quick());
@@ -432,7 +432,7 @@ fn dropping_a_stream_hangs_up_at_once() {
             .unwrap();
         assert!(stream.next().await.unwrap().is_ok());
         drop(stream);
-        for _ in 0..100 {
+        for _ in 0..1000 {
             tokio::time::sleep(Duration::from_millis(10)).await;
             if server.hung_up_on(Duration::ZERO).is_some() {
                 return;

@@ -103,10 +103,8 @@ fn only_trusted_servers_are_talked_to() {
         []
     );
     let error = client(url.clone(), vec![]).models(None).wait().unwrap_err();
-    assert!(
-        matches!(error, Error::Connection { begun: false, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Untrusted { .. }), "{error}");
+    assert!(!error.is_retryable());
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
     // The certificate is for 127.0.0.1.
     let named = url.replace("127.0.0.1", "localhost");

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::apply::{PromptCondition, Schedule, Step, TokenCondition};
-use crate::vector::{Measured, Method};
+use crate::apply::{
+    Comparison, Operator, PromptCondition, Schedule, Steer, Step, TokenClass, TokenCondition,
+};
+use crate::point::Site;
+use crate::vector::{Measured, Method, Units};
 
 const D: usize = 4;
 const PROMPT: usize = 5;

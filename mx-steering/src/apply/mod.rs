@@ -2,11 +2,13 @@
 //!
 //! A request names vectors and says how they act ([`SteeringSpec`]); compiled for a model and a prompt it becomes a
 //! [`Plan`]: a list of [`Edit`]s, all of one primitive, which an engine applies at its hook points. Without an engine
-//! of this project, [`Edit::apply_rows`] applies them to slices and [`tensor`](crate::tensor) to burn tensors.
+//! of this project, [`Edit::apply_rows`] applies them to slices and the module `tensor` to burn tensors.
 
 mod compile;
 mod condition;
 mod edit;
+mod merge;
+mod one;
 mod rotate;
 mod schedule;
 mod spec;

@@ -8,6 +8,7 @@ mod create;
 mod monitor;
 mod sae;
 mod sae_config;
+mod sae_files;
 mod train;
 
 pub use create::{Behaviour, create_behaviour};

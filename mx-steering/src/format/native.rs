@@ -92,7 +92,7 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<SteeringVector, FormatError
             });
         }
     }
-    let method = Method::from(text("method").unwrap_or_default().to_owned());
+    let method = Method::from(text("method").unwrap_or("unknown").to_owned());
     let mut vector = SteeringVector::with_rows(method, rows.unwrap_or(1), directions)?;
     if let Some(given) = number(&file, "hidden_size")?.filter(|&given| given != vector.d_model()) {
         return Err(FormatError::field(

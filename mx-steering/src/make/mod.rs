@@ -10,7 +10,7 @@
 //! | [`make`] with [`Recipe::repe`] | principal component without centring (Zou 2023, arXiv 2310.01405) |
 //! | [`act_add`] | one pair of prompts, position by position (Turner 2023, arXiv 2308.10248) |
 //! | [`refusal_candidates`], [`choose_refusal`] | the refusal direction (Arditi 2024, arXiv 2406.11717) |
-//! | [`few_shot`](few_shot::few_shot) | gradient optimisation (Dunefsky & Cohan 2025, arXiv 2502.18862) |
+//! | `few_shot::few_shot` | gradient optimisation (Dunefsky & Cohan 2025, arXiv 2502.18862) |
 
 mod act_add;
 mod contrast;

@@ -1,36 +1,43 @@
 //! Clients: the route, the model.
 
 use crate::{scripted, tiny};
-use mx::{Client, Error, ErrorKind, ExecutionMode, GenerateRequest};
+use mx::{Client, Error, ErrorKind, ExecutionMode, GenerateRequest, Route};
 use mx_runtime::source::Store;
 use mx_tests::scripted::Script;
 
 #[test]
 fn where_requests_run() {
     use ExecutionMode::{Auto, Local, Remote};
-    // Mode, whether there is a key and a model, and what becomes of the request.
+    // Mode, whether there is a key and a model, and what becomes of the request; nobody listens at the address.
     for (mode, key, model, expected) in [
-        (Auto, false, true, Ok(())),
-        (Auto, true, true, Err(ErrorKind::Unsupported)),
-        (Auto, true, false, Err(ErrorKind::Unsupported)),
+        (Auto, false, true, Ok(Route::Local)),
+        (Auto, true, true, Ok(Route::Fallback)),
+        (Auto, true, false, Err(ErrorKind::Remote)),
         (Auto, false, false, Err(ErrorKind::ModelNotFound)),
-        (Local, true, true, Ok(())),
-        (Local, false, true, Ok(())),
+        (Local, true, true, Ok(Route::Local)),
+        (Local, false, true, Ok(Route::Local)),
         (Local, true, false, Err(ErrorKind::ModelNotFound)),
-        (Remote, true, true, Err(ErrorKind::Unsupported)),
-        (Remote, false, true, Err(ErrorKind::Unsupported)),
+        (Remote, true, true, Ok(Route::Fallback)),
+        (Remote, false, true, Err(ErrorKind::InvalidRequest)),
     ] {
-        let mut client = if model {
-            Client::with_model(tiny())
-        } else {
-            Client::builder().build()
-        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = Script::says("\nab").write(folder.path());
+        let mut builder = Client::builder().base_url("http://127.0.0.1:9");
+        if model {
+            builder = builder.model(path.display().to_string());
+        }
+        let mut client = builder.build();
+        if model {
+            client.load().unwrap();
+        }
         client.set_execution_mode(mode);
         if key {
             client.set_key("secret-key");
         }
-        let result = client.request("hello").raw(true).max_tokens(1).run();
-        let given = result.map(drop).map_err(|error| error.kind());
+        let result = client.request("hello").max_tokens(1).run();
+        let given = result
+            .map(|answer| answer.route)
+            .map_err(|error| error.kind());
         assert_eq!(given, expected, "{mode:?}, key {key}, model {model}");
         assert!(
             !format!("{client:?}").contains("secret"),

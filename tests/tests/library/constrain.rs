@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xtask::golden::Models;
 use xtask::maskbench::{
-    self, Bounds, Case, Counts, EngineKind, Outcome, Place, Remotes, Setup, Words, failures,
+    self, Bounds, Case, Clock, Counts, EngineKind, Outcome, Place, Remotes, Setup, Words, failures,
 };
 use xtask::schema_suite;
 
@@ -16,6 +16,7 @@ fn run(cases: &[Case], model: &Path, remotes: Remotes) -> Outcome {
         engine: EngineKind::Mx,
         model: model.to_owned(),
         remotes,
+        clock: Clock::Wall,
     };
     let bounds = Bounds::default();
     maskbench::run(cases, &setup, Some(&words), &Place::Thread, bounds).unwrap()
@@ -123,4 +124,27 @@ fn the_official_suite_is_never_under_constrained() {
             required.pass_rate()
         );
     }
+}
+
+/// A sample of `cargo xtask validity`: the default model under schemas of ours.
+#[test]
+fn what_the_default_model_finishes_validates() {
+    let Some(model) = Models::on_this_machine().smollm2 else {
+        eprintln!("skipped: the default model is not on this machine");
+        return;
+    };
+    let options = xtask::validity::Options {
+        schemas: 10,
+        runs: 2,
+        max_tokens: 120,
+    };
+    let report =
+        xtask::validity::run(&data::path("constrain/schemas.jsonl"), &model, options).unwrap();
+    assert_eq!(
+        (report.invalid.len(), report.refused.len()),
+        (0, 0),
+        "{report:?}"
+    );
+    assert_eq!((report.schemas, report.valid + report.cut), (10, 20));
+    assert!(report.valid >= 8, "{report:?}");
 }

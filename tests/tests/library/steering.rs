@@ -6,8 +6,9 @@ use mx_runtime::engine::burn::{BurnEngine, HookSite};
 use mx_runtime::engine::{Engine, Row, RowHooks, StepOutput, Want};
 use mx_runtime::hooks::{self, HookPlan};
 use mx_steering::apply::{Edit, Gate, Operator, Plan, Steer, SteeringSpec, TokenClass, VectorRef};
+use mx_steering::behaviour::{Monitor, MonitorOptions, TrainOptions, create_behaviour, train};
 use mx_steering::make::few_shot::{FewShotOptions, Start, Target, few_shot};
-use mx_steering::make::{Recipe, TokenPair, make, unwatched};
+use mx_steering::make::{Reader, Recipe, TokenPair, make, unwatched};
 use mx_steering::tensor::TensorPlan;
 use mx_steering::{ModelShape, Site, SteeringVector};
 use std::ops::ControlFlow;
@@ -306,4 +307,64 @@ fn few_shot_raises_the_answer_it_was_asked_for() {
     };
     assert!(log_probability(1.0) > log_probability(0.0) + 0.5);
     assert!(hook_point(point).is_ok());
+}
+
+#[test]
+fn an_autoencoder_trained_on_a_model_notices_a_behaviour() {
+    let engine = engine();
+    let d_model = engine.config().d_model;
+    let point = Site::ResidPre.at(2);
+    let mut reader = EngineReader(Arc::clone(&engine));
+    // texts of two kinds: tokens from the lower and from the upper part of the vocabulary
+    let text = |seed: u32, upper: bool| -> Vec<u32> {
+        let from = if upper { 130 } else { 10 };
+        (0..14)
+            .map(|t| from + (t * 29 + seed * 17 + t * seed) % 100)
+            .collect()
+    };
+    let mut rows = Vec::new();
+    for seed in 0..30 {
+        let read = reader.read(&text(seed, seed % 2 == 0), &[point]).unwrap();
+        // position 0 is left out, as everywhere
+        rows.extend_from_slice(&read[0][d_model..]);
+    }
+    let options = TrainOptions {
+        features: 96,
+        k: 8,
+        epochs: 12,
+        ..TrainOptions::default()
+    };
+    let (mut sae, unexplained) = train(&rows, d_model, &options, &mut unwatched).unwrap();
+    let (first, last) = (unexplained[0], unexplained[unexplained.len() - 1]);
+    assert!(last < 0.9 * first && last < 0.7, "{unexplained:?}");
+    sae.point = Some(point);
+
+    let pairs: Vec<TokenPair> = (40..52)
+        .map(|seed| TokenPair {
+            prompt_len: 1,
+            positive: text(seed, true),
+            negative: Some(text(seed, false)),
+        })
+        .collect();
+    let behaviour = create_behaviour("upper", &pairs, &sae, &mut reader, &mut unwatched).unwrap();
+    let monitor = Monitor::new(&behaviour, &sae, MonitorOptions::default()).unwrap();
+    // on texts that neither was made from
+    let mut mean_score = |upper: bool| {
+        let mut scores = Vec::new();
+        for seed in 60..66 {
+            let read = reader.read(&text(seed, upper), &[point]).unwrap();
+            scores.extend(
+                read[0]
+                    .chunks_exact(d_model)
+                    .skip(1)
+                    .map(|row| monitor.score(row).unwrap()),
+            );
+        }
+        scores.iter().sum::<f64>() / scores.len() as f64
+    };
+    let (with, without) = (mean_score(true), mean_score(false));
+    assert!(
+        with > without + 0.02,
+        "{with} with the behaviour, {without} without"
+    );
 }

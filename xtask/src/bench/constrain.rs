@@ -6,7 +6,7 @@
 use super::{Options, Record, spread};
 use crate::golden::Models;
 use crate::maskbench::{
-    self, Bounds, Case, Counts, EngineKind, Outcome, Place, Remotes, Setup, Speed, Words,
+    self, Bounds, Case, Clock, Counts, EngineKind, Outcome, Place, Remotes, Setup, Speed, Words,
 };
 use anyhow::Context;
 use std::hint::black_box;
@@ -74,6 +74,7 @@ fn vocabulary(model: &Path, cases: &[Case], runs: usize) -> anyhow::Result<Vec<R
                 engine: *engine,
                 model: model.to_owned(),
                 remotes: Remotes::new(),
+                clock: Clock::Wall,
             };
             let (place, bounds) = (Place::Thread, Bounds::default());
             outcomes.push(maskbench::run(cases, &setup, Some(&words), &place, bounds)?);

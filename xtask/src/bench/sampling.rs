@@ -4,8 +4,12 @@
 //! medians. One thread.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
+use mx_runtime::model::{LoadOptions, Model};
+use mx_runtime::session::{Cancel, Session};
+use mx_runtime::tokenizer::Specials;
 use mx_sampling::{Order, Sampler, SamplingOptions};
 
 use super::{Options, Record};
@@ -16,6 +20,10 @@ const VOCABULARIES: [usize; 3] = [49_152, 128_256, 262_144];
 /// Rounds per case; each gives one time of the floor and one of the chain.
 const ROUNDS: usize = 301;
 
+/// What the live logits follow.
+const STORY: &str =
+    "Once upon a time, there was a little girl who lived in a village near the forest. One day she";
+
 /// Tokens of history for the chains with penalties.
 const HISTORY: usize = 200;
 
@@ -24,16 +32,12 @@ const HISTORY: usize = 200;
 /// # Errors
 ///
 /// When a chain refuses its options or its row, which none of them may.
-pub(super) fn run(_options: &Options) -> anyhow::Result<Vec<Record>> {
+pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
     for vocab in VOCABULARIES {
-        for (name, row) in rows(vocab) {
-            for (case, options) in cases() {
-                records.push(measure(
-                    &format!("{case}, {name}, {vocab}"),
-                    &row,
-                    &options,
-                )?);
+        for (name, row) in rows(vocab, options) {
+            for (case, chain) in cases() {
+                records.push(measure(&format!("{case}, {name}, {vocab}"), &row, &chain)?);
             }
         }
     }
@@ -165,13 +169,14 @@ fn median(times: &mut [f64]) -> f64 {
 }
 
 /// The rows of one vocabulary.
-fn rows(vocab: usize) -> Vec<(&'static str, Vec<f32>)> {
-    vec![
+fn rows(vocab: usize, options: &Options) -> Vec<(&'static str, Vec<f32>)> {
+    let mut rows = vec![
         ("sharp", synthetic(vocab, 1.5, (8.0, 20.0))),
         ("wide", synthetic(vocab, 2.5, (8.0, 12.3))),
         ("flat", synthetic(vocab, 1.0, (0.0, 1.0))),
-        ("real", real(vocab)),
-    ]
+    ];
+    rows.extend(real(vocab, options).map(|row| ("real", row)));
+    rows
 }
 
 /// Normal logits with 30 higher tokens.
@@ -187,39 +192,21 @@ fn synthetic(vocab: usize, deviation: f64, high: (f64, f64)) -> Vec<f32> {
     row
 }
 
-/// Logits as SmolLM2-135M has them after the start of a story: the 20 largest as they are, the others drawn
-/// from the quantiles of 64 logits at equally spaced ids.
-fn real(vocab: usize) -> Vec<f32> {
-    const TOP: [f32; 20] = [
-        23.456, 23.335, 22.516, 21.931, 21.684, 21.234, 21.193, 20.748, 20.488, 20.35, 20.01,
-        19.946, 19.641, 19.344, 19.311, 19.307, 19.214, 19.21, 19.154, 19.112,
-    ];
-    #[allow(
-        clippy::approx_constant,
-        reason = "logits, one of which happens to lie near a constant"
-    )]
-    const QUANTILES: [f32; 65] = [
-        -7.59, -2.06, -1.87, -1.83, -1.75, -1.7, -1.26, -0.72, -0.32, -0.31, -0.25, 0.13, 0.13,
-        0.18, 0.25, 0.37, 0.39, 0.69, 0.8, 1.07, 1.19, 1.27, 1.5, 1.95, 2.05, 2.23, 2.63, 3.01,
-        3.08, 3.1, 3.2, 3.28, 3.67, 3.69, 3.83, 4.18, 4.31, 4.4, 4.61, 4.63, 4.8, 4.81, 5.58, 5.8,
-        5.92, 6.04, 6.04, 6.09, 6.23, 6.28, 6.59, 6.7, 7.32, 7.33, 7.36, 7.62, 7.92, 8.29, 9.07,
-        10.37, 10.7, 11.9, 12.45, 12.64, 19.1,
-    ];
-    let mut random = SplitMix(vocab as u64 + 1);
-    let mut row: Vec<f32> = (0..vocab)
-        .map(|_| {
-            let at = random.unit() * 64.0;
-            let (low, part) = (at as usize, at.fract());
-            // Beyond the largest sample the law thins out like a cube, up to the smallest of the top 20.
-            let part = if low == 63 { part.powi(9) } else { part };
-            QUANTILES[low] + (QUANTILES[low + 1] - QUANTILES[low]) * part as f32
-        })
-        .collect();
-    for logit in TOP {
-        let at = (random.next() % vocab as u64) as usize;
-        row[at] = logit;
-    }
-    row
+/// Logits of a model after the start of a story: SmolLM2 for the smallest vocabulary, Gemma 3 for the largest, where
+/// their files are here and can be run.
+fn real(vocab: usize, options: &Options) -> Option<Vec<f32>> {
+    let found = crate::golden::Models::on_this_machine();
+    let files = [options.model.clone(), found.smollm2, found.gemma3];
+    files.into_iter().flatten().find_map(|file| {
+        let model = Model::load(&file, &LoadOptions::default()).ok()?;
+        let tokens = model.tokenizer()?.encode(STORY, Specials::AsText).ok()?;
+        if model.config().vocab != vocab {
+            return None;
+        }
+        let mut session = Session::new(Arc::clone(model.engine()));
+        let output = session.prefill(&tokens, &Cancel::new()).ok()?;
+        Some(output.logits(0).last()?.to_vec())
+    })
 }
 
 struct SplitMix(u64);

@@ -1,8 +1,8 @@
 //! The commands `maskbench` and `schema-suite`: what was typed, and what it prints.
 
 use super::{
-    Bounds, Case, EngineKind, Outcome, Place, Remotes, Setup, Status, bars, bars_table, compare,
-    failures, find_model, read, report, run, write,
+    Bounds, Case, Clock, EngineKind, Outcome, Place, Remotes, Setup, Status, bars, bars_table,
+    compare, failures, find_model, read, report, run, write,
 };
 use crate::schema_suite;
 use clap::Args;
@@ -57,6 +57,9 @@ pub struct Common {
     /// Seconds for one schema with all its instances
     #[arg(long, value_name = "SECONDS", default_value_t = super::DEADLINE.as_secs())]
     pub deadline: u64,
+    /// Read times from the wall clock or from the processor time of the thread
+    #[arg(long, value_enum, default_value = "wall")]
+    pub clock: Clock,
     /// Run in this process, for a profiler: a crash ends it
     #[arg(long)]
     pub in_process: bool,
@@ -143,6 +146,7 @@ impl Common {
                 engine,
                 model: model.clone(),
                 remotes: remotes.clone(),
+                clock: self.clock,
             };
             let outcome = run(cases, &setup, None, &place, bounds)?;
             if let Some(out) = &self.out {

@@ -42,12 +42,21 @@ pub(super) trait Engine {
     /// Its options, in words.
     fn options(&self) -> String;
 
-    /// Compiles a schema; the error says why it is refused.
+    /// Compiles a schema.
     fn compile<'e>(
         &'e self,
         schema: &Value,
         rules: &Rules,
-    ) -> Result<Box<dyn Compiled + 'e>, String>;
+    ) -> Result<Box<dyn Compiled + 'e>, Refused>;
+}
+
+/// Why a schema does not compile.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// No value is valid, which is a judgement of every instance.
+    Empty(String),
+    /// The engine cannot honour it.
+    Other(String),
 }
 
 /// A compiled schema.

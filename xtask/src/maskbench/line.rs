@@ -64,7 +64,7 @@ pub struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// All instances were tried.
+    /// All instances were judged. With an error, by the proof that no value is valid: each was refused at its start.
     Ok,
     /// The schema was refused.
     CompileError,
@@ -125,6 +125,11 @@ impl Line {
     /// Time to first mask, where there was one.
     pub fn ttfm_ns(&self) -> Option<u64> {
         (self.first_mask_ns > 0).then_some(self.compile_ns + self.first_mask_ns)
+    }
+
+    /// The engine proved that no value is valid.
+    pub fn is_empty_schema(&self) -> bool {
+        self.status == Status::Ok && self.error.is_some()
     }
 
     /// All masks, the first included.

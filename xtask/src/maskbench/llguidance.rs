@@ -1,7 +1,7 @@
 //! llguidance as a peer.
 
 use super::case::Rules;
-use super::engine::{Compiled, Engine, Session};
+use super::engine::{Compiled, Engine, Refused, Session};
 use super::vocabulary::Words;
 use ::llguidance::api::TopLevelGrammar;
 use ::llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
@@ -49,14 +49,22 @@ impl Engine for Llguidance {
         &'e self,
         schema: &Value,
         _rules: &Rules,
-    ) -> Result<Box<dyn Compiled + 'e>, String> {
+    ) -> Result<Box<dyn Compiled + 'e>, Refused> {
         let grammar = TopLevelGrammar::from_json_schema(schema.clone());
         let parser = self.factory.create_parser(grammar);
-        let matcher = Matcher::new(Ok(parser.map_err(|error| error.to_string())?));
+        let matcher = Matcher::new(Ok(parser.map_err(|error| refused(error.to_string()))?));
         match matcher.get_error() {
-            Some(error) => Err(error),
+            Some(error) => Err(refused(error)),
             None => Ok(Box::new(Pristine(matcher))),
         }
+    }
+}
+
+/// Its errors are texts; this one begins like that.
+fn refused(error: String) -> Refused {
+    match error.contains("Unsatisfiable schema") {
+        true => Refused::Empty(error),
+        false => Refused::Other(error),
     }
 }
 

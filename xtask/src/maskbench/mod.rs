@@ -7,6 +7,7 @@
 
 mod bars;
 mod case;
+mod clock;
 pub mod command;
 mod engine;
 mod line;
@@ -22,6 +23,7 @@ mod worker;
 
 pub use bars::{Bar, bars, table as bars_table};
 pub use case::{Case, Draft, Formats, Instance, Rules, read};
+pub use clock::Clock;
 pub use engine::{EngineKind, Remotes};
 pub use line::{Header, Line, Status, Verdict};
 pub use summary::{Counts, Speed, Times, failures, report};

@@ -1,11 +1,11 @@
 //! Our own engine.
 
 use super::case::{self, Rules};
-use super::engine::{Compiled, Engine, Remotes, Session};
+use super::engine::{Compiled, Engine, Refused, Remotes, Session};
 use super::vocabulary::Words;
 use mx_constrain::{
-    Constraint, ConstraintSpec, Draft, Formats, Limits, Matcher, SchemaOptions, Vocabulary,
-    Whitespace,
+    ConstrainError, Constraint, ConstraintSpec, Draft, Formats, Limits, Matcher, SchemaOptions,
+    Vocabulary, Whitespace,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -42,14 +42,17 @@ impl Engine for Mx {
         &'e self,
         schema: &Value,
         rules: &Rules,
-    ) -> Result<Box<dyn Compiled + 'e>, String> {
+    ) -> Result<Box<dyn Compiled + 'e>, Refused> {
         let spec = ConstraintSpec::JsonSchema {
             schema: schema.clone(),
             options: options(rules, &self.documents),
         };
         match Constraint::compile(&self.vocabulary, &spec, &self.limits) {
             Ok(constraint) => Ok(Box::new(Ready(constraint))),
-            Err(error) => Err(error.to_string()),
+            Err(error @ ConstrainError::Unsatisfiable { .. }) => {
+                Err(Refused::Empty(error.to_string()))
+            }
+            Err(error) => Err(Refused::Other(error.to_string())),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! outlines-core as a peer.
 
 use super::case::Rules;
-use super::engine::{Compiled, Engine, Session};
+use super::engine::{Compiled, Engine, Refused, Session};
 use super::vocabulary::Words;
 use outlines_core::json_schema::regex_from_value;
 use outlines_core::prelude::{Index, Vocabulary};
@@ -46,9 +46,10 @@ impl Engine for Outlines {
         &'e self,
         schema: &Value,
         _rules: &Rules,
-    ) -> Result<Box<dyn Compiled + 'e>, String> {
-        let regex = regex_from_value(schema, None, None).map_err(|error| error.to_string())?;
-        let index = Index::new(&regex, &self.vocabulary).map_err(|error| error.to_string())?;
+    ) -> Result<Box<dyn Compiled + 'e>, Refused> {
+        let refused = |error: outlines_core::Error| Refused::Other(error.to_string());
+        let regex = regex_from_value(schema, None, None).map_err(refused)?;
+        let index = Index::new(&regex, &self.vocabulary).map_err(refused)?;
         Ok(Box::new(Indexed {
             index,
             words: self.words,

@@ -1,17 +1,18 @@
 //! One schema through one engine, on one thread: compile, then every instance token by token.
 
 use super::case::Case;
-use super::engine::{self, Compiled, Engine, EngineKind, Remotes, allows};
+use super::clock::Clock;
+use super::engine::{self, Compiled, Engine, EngineKind, Refused, Remotes, allows};
 use super::line::{Header, Line, Status, Verdict};
 use super::vocabulary::Words;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// An engine, its vocabulary, and what its lines begin with.
 pub(super) struct Runner {
     words: Arc<Words>,
     engine: Box<dyn Engine>,
+    clock: Clock,
     header: Header,
 }
 
@@ -21,10 +22,11 @@ impl Runner {
         kind: EngineKind,
         words: Arc<Words>,
         remotes: &Remotes,
+        clock: Clock,
     ) -> anyhow::Result<Self> {
-        let started = Instant::now();
+        let started = clock.start();
         let engine = engine::make(kind, &words, remotes)?;
-        let init_ns = nanoseconds(started);
+        let init_ns = started.elapsed_ns();
         let header = Header {
             header: 1,
             engine: kind.name().into(),
@@ -34,12 +36,13 @@ impl Runner {
             options: engine.options(),
             init_ns,
             init_rss_kb: memory_kb("VmRSS:"),
-            clock: "monotonic wall clock".into(),
-            clock_ns: clock_cost(),
+            clock: clock.name().into(),
+            clock_ns: clock.cost(),
         };
         Ok(Runner {
             words,
             engine,
+            clock,
             header,
         })
     }
@@ -70,25 +73,41 @@ impl Runner {
 
     fn measure(&self, case: &Case, line: &mut Line) -> Result<(), (Status, String)> {
         let failed = |error| (Status::RuntimeError, error);
-        let started = Instant::now();
+        let started = self.clock.start();
         let compiled = self.engine.compile(&case.schema, &case.rules);
-        line.compile_ns = nanoseconds(started);
-        let compiled = compiled.map_err(|error| (Status::CompileError, error))?;
+        line.compile_ns = started.elapsed_ns();
+        let compiled = match compiled {
+            Ok(compiled) => compiled,
+            Err(Refused::Other(error)) => return Err((Status::CompileError, error)),
+            Err(Refused::Empty(error)) => {
+                line.error = Some(error);
+                for instance in &case.tests {
+                    let tokens = self.tokens(&instance.text).map_err(failed)?;
+                    let mut verdict = unjudged(instance.valid, tokens.len());
+                    verdict.stop = 0;
+                    line.tests.push(verdict);
+                }
+                return Ok(());
+            }
+        };
 
         let mut first = compiled.start().map_err(failed)?;
-        let started = Instant::now();
+        let started = self.clock.start();
         let mask = first.mask().map(drop);
-        line.first_mask_ns = nanoseconds(started).max(1);
+        line.first_mask_ns = started.elapsed_ns().max(1);
         mask.map_err(failed)?;
         drop(first);
 
         for instance in &case.tests {
-            let tokens = self.words.encode(&instance.text);
-            let tokens = tokens.map_err(|error| failed(error.to_string()))?;
+            let tokens = self.tokens(&instance.text).map_err(failed)?;
             let verdict = self.feed(&*compiled, &tokens, instance.valid, line);
             line.tests.push(verdict.map_err(failed)?);
         }
         Ok(())
+    }
+
+    fn tokens(&self, text: &str) -> Result<Vec<u32>, String> {
+        self.words.encode(text).map_err(|error| error.to_string())
     }
 
     fn feed(
@@ -98,32 +117,37 @@ impl Runner {
         valid: bool,
         line: &mut Line,
     ) -> Result<Verdict, String> {
-        let mut verdict = Verdict {
-            valid,
-            n_tok: tokens.len(),
-            stop: -1,
-            end_ok: None,
-        };
+        let mut verdict = unjudged(valid, tokens.len());
         let mut session = compiled.start()?;
         for (index, &token) in tokens.iter().enumerate() {
-            let started = Instant::now();
+            let started = self.clock.start();
             let mask = session.mask();
-            line.mask_ns.push(nanoseconds(started));
+            line.mask_ns.push(started.elapsed_ns());
             if !allows(mask?, token) {
                 verdict.stop = i64::try_from(index).unwrap_or(i64::MAX);
                 return Ok(verdict);
             }
-            let started = Instant::now();
+            let started = self.clock.start();
             let committed = session.commit(token);
-            line.commit_ns.push(nanoseconds(started));
+            line.commit_ns.push(started.elapsed_ns());
             committed?;
         }
-        let started = Instant::now();
+        let started = self.clock.start();
         let mask = session.mask();
-        line.mask_ns.push(nanoseconds(started));
+        line.mask_ns.push(started.elapsed_ns());
         let mask = mask?;
         verdict.end_ok = Some(self.words.eos.iter().any(|&eos| allows(mask, eos)));
         Ok(verdict)
+    }
+}
+
+/// The verdict on an instance before its first token.
+fn unjudged(valid: bool, n_tok: usize) -> Verdict {
+    Verdict {
+        valid,
+        n_tok,
+        stop: -1,
+        end_ok: None,
     }
 }
 
@@ -145,17 +169,6 @@ pub(super) fn empty_line(header: &Header, case: &Case) -> Line {
         rss_kb: 0,
         peak_rss_kb: 0,
     }
-}
-
-fn nanoseconds(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Median of what a pair of clock readings takes.
-fn clock_cost() -> u64 {
-    let mut costs: Vec<u64> = (0..1001).map(|_| nanoseconds(Instant::now())).collect();
-    costs.sort_unstable();
-    costs[costs.len() / 2]
 }
 
 /// A field of this process's memory in KiB; 0 where the system does not tell.

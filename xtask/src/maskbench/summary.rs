@@ -207,6 +207,13 @@ pub fn report(header: &Header, cases: &[Case], lines: &[Line]) -> String {
         header.clock_ns
     );
     text += &Counts::table(lines);
+    let empty = lines.iter().filter(|line| line.is_empty_schema()).count();
+    if empty > 0 {
+        let _ = writeln!(
+            text,
+            "{empty} of them proved at compile time to have no valid value: every instance refused"
+        );
+    }
     let features = cases
         .iter()
         .zip(lines)

@@ -4,6 +4,7 @@
 //! when it does not answer. Both take cases and give lines.
 
 use super::case::Case;
+use super::clock::Clock;
 use super::engine::{EngineKind, Remotes};
 use super::line::{Header, Line, Status};
 use super::runner::{Runner, empty_line, process_memory_kb};
@@ -32,6 +33,8 @@ pub struct Setup {
     pub model: PathBuf,
     /// Schemas that others may refer to.
     pub remotes: Remotes,
+    /// The clock.
+    pub clock: Clock,
 }
 
 /// Bounds on one schema.
@@ -66,7 +69,7 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> anyhow::Result<()> 
     let setup = lines.next().context("no setup")??;
     let setup: Setup = serde_json::from_str(&setup)?;
     let words = Arc::new(Words::read(&setup.model)?);
-    let runner = Runner::new(setup.engine, words, &setup.remotes)?;
+    let runner = Runner::new(setup.engine, words, &setup.remotes, setup.clock)?;
     let mut send = |text: String| -> anyhow::Result<()> {
         output.write_all(text.as_bytes())?;
         output.write_all(b"\n")?;
@@ -301,8 +304,8 @@ fn thread(setup: &Setup, words: Arc<Words>) -> anyhow::Result<(Link, Header)> {
     let (cases, incoming) = channel::<Case>();
     let (outgoing, answers) = channel();
     let (ready, header) = channel();
-    let (kind, remotes) = (setup.engine, setup.remotes.clone());
-    std::thread::spawn(move || match Runner::new(kind, words, &remotes) {
+    let (kind, remotes, clock) = (setup.engine, setup.remotes.clone(), setup.clock);
+    std::thread::spawn(move || match Runner::new(kind, words, &remotes, clock) {
         Err(error) => drop(ready.send(Err(error))),
         Ok(runner) => {
             drop(ready.send(Ok(runner.header().clone())));
@@ -324,7 +327,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::{Bounds, Place, Setup, Status, Worker};
-    use crate::maskbench::{Case, EngineKind, Header, Line, Rules};
+    use crate::maskbench::{Case, Clock, EngineKind, Header, Line, Rules};
     use serde_json::Value;
     use std::time::Duration;
 
@@ -352,6 +355,7 @@ mod tests {
             engine: EngineKind::Mx,
             model: "none".into(),
             remotes: Vec::new(),
+            clock: Clock::Wall,
         };
         let bounds = Bounds {
             deadline: Duration::from_millis(300),

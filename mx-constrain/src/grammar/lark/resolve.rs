@@ -305,7 +305,10 @@ impl Resolver<'_> {
                 *at,
                 "`&` and `~` combine terminals; they cannot stand in a rule",
             )),
-            Ast::Json { at, .. } => Err(self.cursor.error_at(*at, "`%json` is not supported")),
+            Ast::Json { schema, .. } => {
+                let rule = self.names.schema("%json".to_owned(), schema.clone());
+                Ok(self.behind_ignored(Expr::Rule(rule)))
+            }
         }
     }
 

@@ -250,11 +250,13 @@ impl HeadWriter<'_> {
         match slab {
             SlabMut::F32(data) => store_float(data, position, hd, key, value),
             SlabMut::F16(data) => {
-                let mut halves = [[0; MAX_HEAD_DIM]; 2];
-                for (to, from) in halves.iter_mut().zip([key, value]) {
-                    kernels.run(ToHalf { from, to });
-                }
-                store_float(data, position, hd, &halves[0], &halves[1]);
+                let (keys, values) = data.split_at_mut(KV_BLOCK * hd);
+                kernels.run(StoreHalf {
+                    key,
+                    value,
+                    keys: &mut keys[position..],
+                    values: &mut values[position * hd..],
+                });
             }
             SlabMut::Fixed16(data, scales) => {
                 store_fixed::<i16>(data, scales, position, hd, key, value);
@@ -278,20 +280,31 @@ fn store_float<E: Copy>(data: &mut [E], position: usize, head_dim: usize, key: &
     }
 }
 
-/// The whole vectors of `from` in half precision.
-struct ToHalf<'a> {
-    from: &'a [f32],
-    to: &'a mut [u16],
+/// Stores the whole vectors of a key and a value in half precision.
+struct StoreHalf<'a> {
+    key: &'a [f32],
+    value: &'a [f32],
+    /// From the position on: every [`KV_BLOCK`]th value is its own.
+    keys: &'a mut [u16],
+    /// From the row of the position on.
+    values: &'a mut [u16],
 }
 
-impl Task for ToHalf<'_> {
+impl Task for StoreHalf<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (from, _) = self.from.as_chunks::<LANES>();
-        let (to, _) = self.to.as_chunks_mut::<LANES>();
-        for (from, to) in from.iter().zip(to) {
+        let columns = self.keys.chunks_mut(KV_BLOCK * LANES);
+        for (from, columns) in self.key.as_chunks::<LANES>().0.iter().zip(columns) {
+            let mut halves = [0; LANES];
+            s.store_f16(s.load(from), &mut halves);
+            for (to, half) in columns.iter_mut().step_by(KV_BLOCK).zip(halves) {
+                *to = half;
+            }
+        }
+        let (to, _) = self.values.as_chunks_mut::<LANES>();
+        for (from, to) in self.value.as_chunks::<LANES>().0.iter().zip(to) {
             s.store_f16(s.load(from), to);
         }
     }

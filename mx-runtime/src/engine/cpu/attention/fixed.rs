@@ -175,11 +175,17 @@ impl<E: Stored> Task for Span<'_, E> {
                 *ahead = values;
             }
         }
+        let all = plan.all_keys(start);
         for (block, slab) in data.iter().enumerate() {
             if slab.is_empty() {
                 continue;
             }
+            // Scores beyond the last key are not read.
+            let needed = all.end.saturating_sub(block * KV_BLOCK).min(KV_BLOCK);
+            let needed = needed.div_ceil(LANES);
+            let few = needed <= 2;
             let mut keys = Keys {
+                needed,
                 keys: slab[..half].as_chunks().0,
                 scales: key_scales[block * KV_BLOCK..(block + 1) * KV_BLOCK]
                     .as_chunks()
@@ -193,17 +199,21 @@ impl<E: Stored> Task for Span<'_, E> {
                 let queries = &scratch.rounded[row * hd..];
                 let factors = &scratch.factors[row..];
                 let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
-                row += match rows - row {
-                    1 => scores::<S, E, 1, 4>(s, &keys, queries, factors, out),
-                    2 => scores::<S, E, 2, 4>(s, &keys, queries, factors, out),
-                    3 => scores::<S, E, 3, 4>(s, &keys, queries, factors, out),
-                    4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, factors, out),
-                    _ => scores::<S, E, 6, 4>(s, &keys, queries, factors, out),
+                row += match (rows - row, few) {
+                    (1, true) => scores::<S, E, 1, 2>(s, &keys, queries, factors, out),
+                    (1, false) => scores::<S, E, 1, 4>(s, &keys, queries, factors, out),
+                    (2, true) => scores::<S, E, 2, 2>(s, &keys, queries, factors, out),
+                    (2, false) => scores::<S, E, 2, 4>(s, &keys, queries, factors, out),
+                    (3, true) => scores::<S, E, 3, 2>(s, &keys, queries, factors, out),
+                    (3, false) => scores::<S, E, 3, 4>(s, &keys, queries, factors, out),
+                    (4 | 5, true) => scores::<S, E, 4, 2>(s, &keys, queries, factors, out),
+                    (4 | 5, false) => scores::<S, E, 4, 4>(s, &keys, queries, factors, out),
+                    (_, true) => scores::<S, E, 6, 2>(s, &keys, queries, factors, out),
+                    (_, false) => scores::<S, E, 6, 4>(s, &keys, queries, factors, out),
                 };
                 keys.fetch = false;
             }
         }
-        let all = plan.all_keys(start);
         let len = record_len(hd);
         for row in 0..rows {
             let own = plan.keys(row, start);
@@ -245,6 +255,8 @@ impl<E: Stored> Task for Span<'_, E> {
 struct Keys<'a, E> {
     keys: &'a [[E; 32]],
     scales: &'a [Lane<f32>],
+    /// Groups of 16 positions that hold a key.
+    needed: usize,
     /// The values of the block, which are read later.
     values: &'a E,
     /// Whether to ask for them: the first rows do it for all.
@@ -264,6 +276,7 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     let Keys {
         keys,
         scales,
+        needed,
         values,
         fetch,
         hd,
@@ -274,7 +287,7 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     for (r, row) in rows.iter_mut().enumerate() {
         *row = queries[r * hd..(r + 1) * hd].as_chunks().0;
     }
-    for first in (0..groups).step_by(G) {
+    for first in (0..needed).step_by(G) {
         let mut acc = [[s.splat_i(0); G]; R];
         for d in 0..half {
             let Some(keys) = keys[d * groups + first..].first_chunk::<G>() else {

@@ -126,11 +126,17 @@ impl<E: Stored> Task for Span<'_, E> {
                 *ahead = E::slab(slab);
             }
         }
+        let all = plan.all_keys(start);
         for (block, slab) in data.iter().enumerate() {
             if slab.is_empty() {
                 continue;
             }
+            // Scores beyond the last key are not read.
+            let needed = all.end.saturating_sub(block * KV_BLOCK).min(KV_BLOCK);
+            let needed = needed.div_ceil(LANES);
+            let few = needed <= 2;
             let mut keys = Keys {
+                needed,
                 keys: slab[..half].as_chunks().0,
                 values: &slab[half],
                 fetch: true,
@@ -140,17 +146,20 @@ impl<E: Stored> Task for Span<'_, E> {
             while row < rows {
                 let queries = &scratch.queries[row * hd..];
                 let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
-                row += match rows - row {
-                    1 => scores::<S, E, 1, 4>(s, &keys, queries, out),
-                    2 => scores::<S, E, 2, 4>(s, &keys, queries, out),
-                    3 => scores::<S, E, 3, 4>(s, &keys, queries, out),
-                    4 | 5 => scores::<S, E, 4, 4>(s, &keys, queries, out),
+                row += match (rows - row, few) {
+                    (1, true) => scores::<S, E, 1, 2>(s, &keys, queries, out),
+                    (1, false) => scores::<S, E, 1, 4>(s, &keys, queries, out),
+                    (2, true) => scores::<S, E, 2, 2>(s, &keys, queries, out),
+                    (2, false) => scores::<S, E, 2, 4>(s, &keys, queries, out),
+                    (3, true) => scores::<S, E, 3, 2>(s, &keys, queries, out),
+                    (3, false) => scores::<S, E, 3, 4>(s, &keys, queries, out),
+                    (4 | 5, true) => scores::<S, E, 4, 2>(s, &keys, queries, out),
+                    (4 | 5, false) => scores::<S, E, 4, 4>(s, &keys, queries, out),
                     _ => scores::<S, E, 6, 2>(s, &keys, queries, out),
                 };
                 keys.fetch = false;
             }
         }
-        let all = plan.all_keys(start);
         let len = record_len(hd);
         for position in 0..plan.positions {
             let first = position * plan.group;
@@ -183,6 +192,8 @@ impl<E: Stored> Task for Span<'_, E> {
 /// The keys of a block, and what will be read after them.
 struct Keys<'a, E> {
     keys: &'a [Lane<E>],
+    /// Groups of 16 positions that hold a key.
+    needed: usize,
     /// The values of the block, which are read later.
     values: &'a E,
     /// Whether to ask for them: the first rows do it for all.
@@ -200,6 +211,7 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
 ) -> usize {
     let Keys {
         keys,
+        needed,
         values,
         fetch,
         hd,
@@ -209,7 +221,7 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
     for (r, row) in rows.iter_mut().enumerate() {
         *row = &queries[r * hd..(r + 1) * hd];
     }
-    for first in (0..groups).step_by(G) {
+    for first in (0..needed).step_by(G) {
         let mut acc = [[s.splat(0.0); G]; R];
         for d in 0..hd {
             let Some(keys) = keys[d * groups + first..].first_chunk::<G>() else {

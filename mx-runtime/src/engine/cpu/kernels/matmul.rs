@@ -81,7 +81,7 @@ impl Kernels {
 const CACHED_ACTIVATIONS: usize = 384 * 1024;
 
 /// How far ahead of the block in use weights are asked for.
-const PREFETCH: usize = 2048;
+const PREFETCH: usize = 4096;
 
 /// A block format as the integer kernel reads it.
 trait BlockFormat {
@@ -293,8 +293,8 @@ fn quantized<S: Simd, B: BlockFormat>(s: S, t: Quantized<'_, '_>) {
                     let y = t.y.row(tile * ROW_TILE + r);
                     let y = &mut y[index * LANES..];
                     match y.first_chunk_mut() {
-                        // Of a known length: no call for 64 bytes.
-                        Some(y) => *y = *out,
+                        // By the vector: copying arrays or slices of floats becomes a call.
+                        Some(y) => s.store(s.load(out), y),
                         None => y.copy_from_slice(&out[..y.len()]),
                     }
                 }

@@ -1,0 +1,238 @@
+//! Finding the mask of a state: slices of the vocabulary where a class of characters is claimed, walks where not.
+
+use std::sync::Arc;
+
+use super::engine::{Engine, Entry, Tokens};
+use super::stack::Below;
+use super::walk::{Walk, facts};
+use crate::machine::{Home, Plain, State, Step};
+use crate::vocabulary::{BLANKS, Bits, MAX_CHARS, Trie};
+use crate::{ByteSet, ConstrainError};
+
+/// Most tokens beyond the length that a class is known to hold for that are tried one by one.
+const MAX_SINGLE_TRIALS: usize = 512;
+/// Fewest tokens of a class for which its slice is worth making.
+const MIN_CLASS_TOKENS: usize = 24;
+/// Most ways out of a class that are followed one by one; beyond that a walk from the root costs less.
+const MAX_EXITS: usize = 8192;
+
+impl Engine {
+    /// Finds the mask of a state, as far as the frames below do not matter.
+    pub(super) fn build(&mut self, state: State) -> Result<Entry, ConstrainError> {
+        let known = facts(&mut self.facts, &mut *self.machine, state)?;
+        let vocabulary = self.vocabulary.clone();
+        let words = vocabulary.mask_words();
+        self.scratch.clear();
+        let plain = known.plain;
+        let mut base = None;
+        let mut in_rest = false;
+        if plain.chars > 0 && plain.wide && plain.ascii == Plain::ASCII {
+            base = self.take_class(state, &plain)?;
+            match plain.home {
+                _ if base.is_none() => {}
+                Some(home) if plain.chars == u32::MAX => {
+                    self.leave_home(state, &known.live, home)?
+                }
+                _ => {
+                    in_rest = true;
+                    self.walk(vocabulary.slices().rest()).all(
+                        state,
+                        Below::UNKNOWN,
+                        &known.live,
+                    )?;
+                }
+            }
+        } else if plain.chars > 0 && (plain.wide || plain.ascii.len() > 1) {
+            let mut exits = plain.exits.difference(&plain.ascii);
+            if plain.wide {
+                exits = exits.difference(&ByteSet::WIDE);
+            }
+            let ways: usize = exits
+                .iter()
+                .map(|byte| vocabulary.slices().nodes(byte).len())
+                .sum();
+            if ways <= MAX_EXITS {
+                base = self.take_class(state, &plain)?;
+                if base.is_some() {
+                    self.leave_class(state, &plain, &exits)?;
+                }
+            }
+        }
+        if base.is_none() && self.loops_on_blanks(state, &known.live)? {
+            self.scratch.clear();
+            self.leave_blanks(state, &known.live)?;
+        } else if base.is_none() {
+            self.scratch.clear();
+            self.walk(vocabulary.trie())
+                .all(state, Below::UNKNOWN, &known.live)?;
+        }
+        self.stacks.clear_local();
+        let (bits, count) = match base {
+            Some(bits) => (Some(bits.words), bits.count),
+            None => (None, 0),
+        };
+        let tokens = Arc::new(Tokens::new(bits, count, &self.scratch.tokens, words));
+        Ok(Entry {
+            tokens,
+            crossings: self.scratch.crossings.as_slice().into(),
+            in_rest,
+        })
+    }
+
+    pub(super) fn walk<'a>(&'a mut self, trie: &'a Trie) -> Walk<'a> {
+        Walk {
+            machine: &mut *self.machine,
+            stacks: &mut self.stacks,
+            facts: &mut self.facts,
+            trie,
+            scratch: &mut self.scratch,
+        }
+    }
+
+    /// The tokens of a class, after trying those that are too long for the class to say; `None` when the tokens are too
+    /// few or those to try too many for this to be worth it.
+    fn take_class(&mut self, state: State, plain: &Plain) -> Result<Option<Bits>, ConstrainError> {
+        let vocabulary = self.vocabulary.clone();
+        let slices = vocabulary.slices();
+        let class = |chars: u32| slices.class(&plain.ascii, plain.wide, chars);
+        if plain.chars >= slices.longest() {
+            return Ok(Some(class(u32::MAX)).filter(|bits| bits.count >= MIN_CLASS_TOKENS));
+        }
+        let chars = plain.chars.min(MAX_CHARS);
+        let bits = class(chars);
+        if bits.count < MIN_CLASS_TOKENS {
+            return Ok(None);
+        }
+        if plain.exact && plain.chars == chars {
+            return Ok(Some(bits));
+        }
+        let all = class(u32::MAX);
+        if all.count - bits.count > MAX_SINGLE_TRIALS {
+            return Ok(None);
+        }
+        for (at, (all, short)) in all.words.iter().zip(&*bits.words).enumerate() {
+            let mut longer = all & !short;
+            while longer != 0 {
+                let token = at as u32 * 32 + longer.trailing_zeros();
+                longer &= longer - 1;
+                if self.follow(state, vocabulary.raw_bytes(token))?.is_some() {
+                    self.scratch.tokens.push(token);
+                }
+            }
+        }
+        Ok(Some(bits))
+    }
+
+    /// Tries every token that begins with characters of a class and leaves it by one of `exits`.
+    fn leave_class(
+        &mut self,
+        state: State,
+        plain: &Plain,
+        exits: &ByteSet,
+    ) -> Result<(), ConstrainError> {
+        let vocabulary = self.vocabulary.clone();
+        let trie = vocabulary.trie();
+        let class = match plain.wide {
+            true => plain.ascii.union(&ByteSet::WIDE),
+            false => plain.ascii,
+        };
+        let slices = vocabulary.slices();
+        // Where the class is limited, `exits` says nothing of what stands behind very long strings.
+        let unsaid = if plain.chars == u32::MAX {
+            &[]
+        } else {
+            slices.far_nodes()
+        };
+        let unsaid = unsaid.iter().filter(|&&node| {
+            let byte = trie.byte(node);
+            !exits.contains(byte) && !class.contains(byte)
+        });
+        for &node in exits
+            .iter()
+            .flat_map(|byte| slices.nodes(byte))
+            .chain(unsaid)
+        {
+            let Some(token) = trie.any_token(node) else {
+                continue;
+            };
+            let path = &vocabulary.raw_bytes(token)[..trie.depth(node) - 1];
+            if path.iter().all(|&byte| class.contains(byte))
+                && let Some(state) = self.follow(state, path)?
+            {
+                self.walk(trie).at(node, state, Below::UNKNOWN)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries every token that begins with plain characters, whose end is known, and goes on with another one.
+    fn leave_home(
+        &mut self,
+        state: State,
+        live: &ByteSet,
+        home: Home,
+    ) -> Result<(), ConstrainError> {
+        let vocabulary = self.vocabulary.clone();
+        let trie = vocabulary.trie();
+        let plain = Plain::ASCII.union(&ByteSet::WIDE);
+        let exits = live
+            .union(&self.machine.live(home.state)?)
+            .difference(&plain);
+        for &node in exits
+            .iter()
+            .flat_map(|byte| vocabulary.slices().nodes(byte))
+        {
+            let Some(token) = trie.any_token(node) else {
+                continue;
+            };
+            let path = &vocabulary.raw_bytes(token)[..trie.depth(node) - 1];
+            let at = match path.first() {
+                None => Some(state),
+                Some(&first) if !home.turns.contains(first) => Some(home.state),
+                Some(_) => self.follow(state, path)?,
+            };
+            if let Some(at) = at {
+                self.walk(trie).at(node, at, Below::UNKNOWN)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether blanks lead back to the state, as between the parts of a JSON text.
+    fn loops_on_blanks(&mut self, state: State, live: &ByteSet) -> Result<bool, ConstrainError> {
+        if !BLANKS.is_subset(live) {
+            return Ok(false);
+        }
+        for byte in &BLANKS {
+            if self.machine.step(state, byte)? != Step::Stay(state) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// All tokens of blanks, and those that go on with something else behind some.
+    fn leave_blanks(&mut self, state: State, live: &ByteSet) -> Result<(), ConstrainError> {
+        let vocabulary = self.vocabulary.clone();
+        let (tokens, nodes) = vocabulary.slices().blank();
+        self.scratch.tokens.extend_from_slice(tokens);
+        for byte in &live.difference(&BLANKS) {
+            for &node in nodes.of(byte) {
+                self.walk(vocabulary.trie())
+                    .at(node, state, Below::UNKNOWN)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The state behind bytes that stay in the frame.
+    fn follow(&mut self, mut state: State, path: &[u8]) -> Result<Option<State>, ConstrainError> {
+        for &byte in path {
+            match self.machine.step(state, byte)? {
+                Step::Stay(next) => state = next,
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(state))
+    }
+}

@@ -1,0 +1,164 @@
+//! The vendor's own protocol: every request is the run of a policy, which carries all that the service knows.
+
+use super::{Answer, named, refuse, sampling};
+use crate::error::Error;
+use crate::generation::{Generation, Usage, Warning};
+use crate::request::{GenerateRequest, Prompt};
+use mx_remote::Axionic;
+use mx_remote::axionic::{Policy, PolicyRunRequest};
+use mx_steering::apply::VectorRef;
+use serde_json::{Map, Value, json};
+
+/// Sampling parameters that the contract knows.
+const KNOWN: [&str; 8] = [
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+];
+
+pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Generation, Error> {
+    let Prompt::Text(prompt) = &request.prompt else {
+        return Err(Error::unsupported(
+            "a conversation or tokens on the native remote route",
+            "the service takes a text",
+        ));
+    };
+    let no_field = "the service's contract has no field for it";
+    refuse(request.system.is_some(), "system", no_field)?;
+    refuse(request.seed.is_some(), "seed", no_field)?;
+    refuse(request.ignore_eos == Some(true), "ignore_eos", no_field)?;
+    refuse(request.controls.n.is_some_and(|n| n > 1), "n", no_field)?;
+    refuse(request.controls.logprobs.is_some(), "logprobs", no_field)?;
+    refuse(
+        !request.controls.must_include.is_empty(),
+        "must_include",
+        no_field,
+    )?;
+    refuse(!request.constraints.choices.is_empty(), "choices", no_field)?;
+    refuse(request.controls.drafter.is_some(), "drafter", no_field)?;
+    refuse(
+        request.steering.steering.is_some(),
+        "steering",
+        "the service takes one vector: use steering_vector and steering_strength",
+    )?;
+    let body = policy(request)?;
+    let policy: Policy = serde_json::from_value(body.clone())
+        .map_err(|error| Error::request("policy", error, "fields of the service's contract"))?;
+    let run = client
+        .run_policy(&PolicyRunRequest {
+            prompt: prompt.clone(),
+            policy: Some(policy),
+            max_new_tokens: request.max_tokens.and_then(|n| u32::try_from(n).ok()),
+            include_trace: request.include_trace,
+            ..PolicyRunRequest::default()
+        })
+        .wait()?;
+    let mut warnings = vec![Warning::new(
+        "seed",
+        "the service draws its own random numbers and does not report their seed",
+    )];
+    if !run.accepted {
+        let message = format!(
+            "the service does not accept its own output (constraints {}, verifiers {})",
+            run.constraints_ok, run.verifier_ok
+        );
+        warnings.push(Warning::new("not_accepted", message));
+    }
+    Ok(Answer {
+        text: run.output,
+        finish_reason: None,
+        choices: Vec::new(),
+        usage: Usage {
+            completion_tokens: usize::try_from(run.tokens).unwrap_or(0),
+            ..Usage::default()
+        },
+        seed: 0,
+        method: request.sampling_method,
+        model: "default".to_owned(),
+        server: ("axionic", client.base_url().to_owned()),
+        settings: match body {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        },
+        warnings,
+    }
+    .into_generation())
+}
+
+/// The request as a policy of the contract.
+fn policy(request: &GenerateRequest) -> Result<Value, Error> {
+    let mut chain = Map::new();
+    for (name, value) in named(&sampling(request)) {
+        refuse(
+            !KNOWN.contains(&name.as_str()),
+            &name,
+            "the service's contract has no field for it",
+        )?;
+        chain.insert(name, value);
+    }
+    let controls = &request.controls;
+    if let Some(method) = request.sampling_method {
+        chain.insert("method".to_owned(), method.name().into());
+    }
+    let mut optional = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            chain.insert(name.to_owned(), value);
+        }
+    };
+    optional("ads_subset_size", controls.ads_subset_size.map(Value::from));
+    optional("ads_beta", controls.ads_beta.map(Value::from));
+    optional("beam_width", controls.beam_width.map(Value::from));
+    optional("draft_model", controls.draft_model.clone().map(Value::from));
+    optional(
+        "speculative_steps",
+        controls.speculative_steps.map(Value::from),
+    );
+    if !controls.ensemble_models.is_empty() {
+        optional("ensemble_models", Some(json!(controls.ensemble_models)));
+    }
+    optional("voting", controls.voting.map(|voting| json!(voting)));
+    let mut policy = json!({"sampling": chain});
+    let given = &request.constraints;
+    let mut constraints = Map::new();
+    if let Some(schema) = &given.json_schema {
+        constraints.insert("json_mode".to_owned(), true.into());
+        constraints.insert("json_schema".to_owned(), schema.clone());
+    }
+    if given.json_mode == Some(true) {
+        constraints.insert("json_mode".to_owned(), true.into());
+    }
+    if let Some(pattern) = &given.regex_pattern {
+        constraints.insert("regex_pattern".to_owned(), pattern.as_str().into());
+    }
+    if let Some(grammar) = &given.grammar {
+        constraints.insert("grammar".to_owned(), grammar.as_str().into());
+    }
+    if !request.stop.is_empty() {
+        constraints.insert("stop_sequences".to_owned(), json!(request.stop));
+    }
+    if !constraints.is_empty() {
+        policy["constraints"] = Value::Object(constraints);
+    }
+    if let Some(n) = controls.best_of_n {
+        policy["optimization"] = json!({"best_of_n": n});
+    }
+    if !request.steering.is_empty() {
+        let mut steering =
+            json!({"enabled": true, "strength": request.steering.steering_strength.unwrap_or(0.0)});
+        match &request.steering.steering_vector {
+            Some(VectorRef::Reference(id)) => steering["vector_id"] = id.as_str().into(),
+            Some(VectorRef::Inline(layers)) => steering["vector"] = json!(layers),
+            None => {}
+        }
+        if let Some(preset) = &request.steering.steering_preset {
+            steering["preset"] = preset.as_str().into();
+        }
+        policy["steering"] = steering;
+    }
+    Ok(policy)
+}

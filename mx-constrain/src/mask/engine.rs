@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::cache::Cache;
 use super::stack::{Below, Stacks};
 use super::walk::{FactsMap, Scratch, Walk};
+use crate::hash::FastMap;
 use crate::machine::{Machine, Refusal, State, Step, Verdict};
 use crate::vocabulary::NodeId;
 use crate::{ByteSet, ConstrainError, Limits, Vocabulary};
@@ -50,8 +51,8 @@ pub(crate) struct Engine {
 
 /// Longest completion that is looked for, in bytes.
 const MAX_COMPLETION: usize = 1 << 16;
-/// Places that are looked at when a completion is searched for without the machine's help.
-const MAX_SEARCH: usize = 1 << 14;
+/// Places looked at for each alternative of the limits when a completion is searched without the machine's help.
+const PLACES_PER_ALTERNATIVE: usize = 8;
 
 impl Engine {
     pub(crate) fn new(machine: Box<dyn Machine>, vocabulary: Vocabulary, limits: Limits) -> Self {
@@ -204,10 +205,13 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// The shortest completion, breadth first.
+    /// A shortest completion, breadth first. States that may be taken for each other are looked at once.
     fn search_completion(&mut self, from: Position) -> Result<Vec<u8>, ConstrainError> {
-        let mut seen = crate::hash::FastMap::default();
-        seen.insert(from, (from, 0));
+        let max = self
+            .limits
+            .max_alternatives
+            .saturating_mul(PLACES_PER_ALTERNATIVE);
+        let mut seen: FastMap<Position, (Position, u8)> = FastMap::default();
         let mut queue = vec![from];
         let mut at = 0;
         while at < queue.len() {
@@ -224,18 +228,22 @@ impl Engine {
                 return Ok(bytes);
             }
             for byte in &self.candidates(here)? {
-                if let Some(next) = self.step(here, byte)? {
-                    if seen.len() >= MAX_SEARCH {
-                        return Err(ConstrainError::Limit {
-                            limit: "max_compile_steps",
-                            max: MAX_SEARCH as u64,
-                        });
-                    }
-                    if let std::collections::hash_map::Entry::Vacant(slot) = seen.entry(next) {
-                        slot.insert((here, byte));
-                        queue.push(next);
-                    }
+                let Some(next) = self.step(here, byte)? else {
+                    continue;
+                };
+                let next = self.shared(next)?;
+                if next == from || seen.contains_key(&next) {
+                    continue;
                 }
+                if seen.len() >= max {
+                    let max = self.limits.max_alternatives as u64;
+                    return Err(ConstrainError::Limit {
+                        limit: "max_alternatives",
+                        max,
+                    });
+                }
+                seen.insert(next, (here, byte));
+                queue.push(next);
             }
         }
         Err(ConstrainError::Unsatisfiable {
@@ -244,13 +252,17 @@ impl Engine {
         })
     }
 
+    /// The place whose tokens may be taken for those of `at`.
+    #[inline]
+    fn shared(&mut self, at: Position) -> Result<Position, ConstrainError> {
+        let state = self.machine.mask_state(at.state)?;
+        Ok(Position { state, ..at })
+    }
+
     /// The tokens that may follow at a place.
     #[inline]
     pub(crate) fn mask(&mut self, at: Position) -> Result<Arc<Tokens>, ConstrainError> {
-        let at = Position {
-            state: self.machine.mask_state(at.state)?,
-            below: at.below,
-        };
+        let at = self.shared(at)?;
         match self.masks.get(at) {
             Some(tokens) => Ok(tokens),
             None => self.resolve(at),

@@ -5,6 +5,9 @@ mod cache;
 mod engine;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+mod json_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod oracle_tests;
 mod stack;
 mod walk;

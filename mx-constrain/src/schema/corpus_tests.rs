@@ -24,18 +24,36 @@ fn judge(schema: &Value, options: &SchemaOptions, tests: &[(bool, String)]) -> R
     let mut machine = match super::reader(schema, options, &ByteSet::ALL, &limits) {
         Ok((machine, _)) => machine,
         // A schema that nothing satisfies is refused; that is right when it has no valid instance.
-        Err(crate::ConstrainError::Unsatisfiable { .. }) if tests.iter().all(|(valid, _)| !valid) => return Ok(()),
+        Err(crate::ConstrainError::Unsatisfiable { .. })
+            if tests.iter().all(|(valid, _)| !valid) =>
+        {
+            return Ok(());
+        }
         Err(error) => return Err(format!("compile: {error}")),
     };
     for (valid, text) in tests {
         match (valid, read(&mut machine, text)) {
             (true, Ok(Ok(()))) | (false, Ok(Err(_))) => {}
             (true, Ok(Err(at))) => {
-                let from = (0..=at.saturating_sub(60)).rev().find(|&i| text.is_char_boundary(i)).unwrap();
-                let to = (at..text.len()).find(|&i| text.is_char_boundary(i)).unwrap_or(text.len());
-                return Err(format!("OVER at {at}: {} <|> {}", &text[from..to], text[to..].chars().take(30).collect::<String>()));
+                let from = (0..=at.saturating_sub(60))
+                    .rev()
+                    .find(|&i| text.is_char_boundary(i))
+                    .unwrap();
+                let to = (at..text.len())
+                    .find(|&i| text.is_char_boundary(i))
+                    .unwrap_or(text.len());
+                return Err(format!(
+                    "OVER at {at}: {} <|> {}",
+                    &text[from..to],
+                    text[to..].chars().take(30).collect::<String>()
+                ));
             }
-            (false, Ok(Ok(()))) => return Err(format!("UNDER: {}", text.chars().take(600).collect::<String>())),
+            (false, Ok(Ok(()))) => {
+                return Err(format!(
+                    "UNDER: {}",
+                    text.chars().take(600).collect::<String>()
+                ));
+            }
             (_, Err(error)) => return Err(format!("run: {error}")),
         }
     }
@@ -44,8 +62,13 @@ fn judge(schema: &Value, options: &SchemaOptions, tests: &[(bool, String)]) -> R
 
 #[test]
 fn real_schemas() {
-    let Ok(lines) = std::fs::read_to_string(data().join("maskbench_dev.jsonl")) else { return };
-    let options = SchemaOptions { lexical: Lexical::Full, ..flexible() };
+    let Ok(lines) = std::fs::read_to_string(data().join("maskbench_dev.jsonl")) else {
+        return;
+    };
+    let options = SchemaOptions {
+        lexical: Lexical::Full,
+        ..flexible()
+    };
     let (mut total, mut failed, mut under) = (0, Vec::new(), 0);
     let only = std::env::var("MX_ONLY").ok();
     for line in lines.lines() {
@@ -59,7 +82,12 @@ fn real_schemas() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|t| (t["valid"].as_bool().unwrap(), t["text"].as_str().unwrap().to_owned()))
+            .map(|t| {
+                (
+                    t["valid"].as_bool().unwrap(),
+                    t["text"].as_str().unwrap().to_owned(),
+                )
+            })
             .collect();
         let begun = std::time::Instant::now();
         if let Err(why) = judge(&case["schema"], &options, &tests) {
@@ -71,7 +99,12 @@ fn real_schemas() {
         }
     }
     assert_eq!(under, 0, "{}", failed.join("\n"));
-    assert!(failed.len() * 50 <= total, "{} of {total}\n{}", failed.len(), failed.join("\n"));
+    assert!(
+        failed.len() * 50 <= total,
+        "{} of {total}\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
 }
 
 fn suite(name: &str, draft: Draft, formats: Formats) -> (usize, usize, BTreeMap<String, String>) {
@@ -79,7 +112,12 @@ fn suite(name: &str, draft: Draft, formats: Formats) -> (usize, usize, BTreeMap<
         return (0, 0, BTreeMap::new());
     };
     let file: Value = serde_json::from_str(&text).unwrap();
-    let documents = file["remotes"].as_object().unwrap().iter().map(|(uri, v)| (uri.clone(), v.clone())).collect();
+    let documents = file["remotes"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(uri, v)| (uri.clone(), v.clone()))
+        .collect();
     let options = SchemaOptions {
         draft: Some(draft),
         formats,
@@ -107,7 +145,10 @@ fn suite(name: &str, draft: Draft, formats: Formats) -> (usize, usize, BTreeMap<
                 passed += usize::from(verdict.is_ok());
             }
             if let Err(why) = verdict {
-                failed.insert(format!("{file}: {}", group["description"].as_str().unwrap()), why);
+                failed.insert(
+                    format!("{file}: {}", group["description"].as_str().unwrap()),
+                    why,
+                );
             }
         }
     }
@@ -115,23 +156,38 @@ fn suite(name: &str, draft: Draft, formats: Formats) -> (usize, usize, BTreeMap<
 }
 
 fn report(failed: &BTreeMap<String, String>) -> String {
-    failed.iter().map(|(name, why)| format!("{name}: {why}\n")).collect()
+    failed
+        .iter()
+        .map(|(name, why)| format!("{name}: {why}\n"))
+        .collect()
 }
 
 #[test]
 fn official_suite_2020_12() {
     let (total, passed, failed) = suite("draft2020-12.json", Draft::Draft202012, Formats::Annotate);
-    assert!(passed * 100 >= total * 99, "{passed} of {total}\n{}", report(&failed));
+    assert!(
+        passed * 100 >= total * 99,
+        "{passed} of {total}\n{}",
+        report(&failed)
+    );
 }
 
 #[test]
 fn official_suite_2019_09() {
     let (total, passed, failed) = suite("draft2019-09.json", Draft::Draft201909, Formats::Annotate);
-    assert!(passed * 100 >= total * 99, "{passed} of {total}\n{}", report(&failed));
+    assert!(
+        passed * 100 >= total * 99,
+        "{passed} of {total}\n{}",
+        report(&failed)
+    );
 }
 
 #[test]
 fn official_suite_7() {
     let (total, passed, failed) = suite("draft7.json", Draft::Draft7, Formats::Annotate);
-    assert!(passed * 100 >= total * 99, "{passed} of {total}\n{}", report(&failed));
+    assert!(
+        passed * 100 >= total * 99,
+        "{passed} of {total}\n{}",
+        report(&failed)
+    );
 }

@@ -17,7 +17,11 @@ pub(super) struct Decimal {
 impl Decimal {
     /// Zero.
     pub(super) fn zero() -> Self {
-        Self { negative: false, digits: Vec::new(), exponent: 0 }
+        Self {
+            negative: false,
+            digits: Vec::new(),
+            exponent: 0,
+        }
     }
 
     fn new(negative: bool, mut digits: Vec<u8>, mut exponent: i64) -> Self {
@@ -29,13 +33,21 @@ impl Decimal {
         digits.drain(..lead);
         match digits.is_empty() {
             true => Self::zero(),
-            false => Self { negative, digits, exponent },
+            false => Self {
+                negative,
+                digits,
+                exponent,
+            },
         }
     }
 
     /// An integer times a power of ten.
     pub(super) fn scaled(value: u128, exponent: i64) -> Self {
-        Self::new(false, value.to_string().bytes().map(|b| b - b'0').collect(), exponent)
+        Self::new(
+            false,
+            value.to_string().bytes().map(|b| b - b'0').collect(),
+            exponent,
+        )
     }
 
     /// Reads JSON's number syntax; `None` for anything else and for exponents of more than nine digits.
@@ -55,11 +67,24 @@ impl Decimal {
             None => (rest, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        if whole.is_empty()
+            || !whole
+                .bytes()
+                .chain(fraction.bytes())
+                .all(|b| b.is_ascii_digit())
+        {
             return None;
         }
-        let digits = whole.bytes().chain(fraction.bytes()).map(|b| b - b'0').collect();
-        Some(Self::new(negative, digits, exponent - fraction.len() as i64))
+        let digits = whole
+            .bytes()
+            .chain(fraction.bytes())
+            .map(|b| b - b'0')
+            .collect();
+        Some(Self::new(
+            negative,
+            digits,
+            exponent - fraction.len() as i64,
+        ))
     }
 
     /// Whether this is zero.
@@ -79,12 +104,18 @@ impl Decimal {
 
     /// Without its sign.
     pub(super) fn abs(&self) -> Self {
-        Self { negative: false, ..self.clone() }
+        Self {
+            negative: false,
+            ..self.clone()
+        }
     }
 
     /// With the opposite sign.
     pub(super) fn neg(&self) -> Self {
-        Self { negative: !self.negative && !self.is_zero(), ..self.clone() }
+        Self {
+            negative: !self.negative && !self.is_zero(),
+            ..self.clone()
+        }
     }
 
     /// The power of ten of the last digit, zero for whole numbers: how many places it needs behind the point.
@@ -129,21 +160,25 @@ impl Decimal {
             (false, false) => {}
         }
         let size = |d: &Self| d.digits.len() as i64 + d.exponent;
-        size(self).cmp(&size(other)).then_with(|| self.digits.cmp(&other.digits))
+        size(self)
+            .cmp(&size(other))
+            .then_with(|| self.digits.cmp(&other.digits))
     }
 
     /// The absolute value in units of `10^-places`, rounded down, modulo `modulus`.
     fn rem_abs(&self, modulus: u128, places: usize) -> u128 {
         let shift = self.exponent + places as i64;
         let kept = match shift < 0 {
-            true => self.digits.len().saturating_sub(usize::try_from(-shift).unwrap_or(usize::MAX)),
+            true => self
+                .digits
+                .len()
+                .saturating_sub(usize::try_from(-shift).unwrap_or(usize::MAX)),
             false => self.digits.len(),
         };
         let zeros = std::iter::repeat_n(&0, usize::try_from(shift).unwrap_or(0));
-        self.digits[..kept]
-            .iter()
-            .chain(zeros)
-            .fold(0, |r, &d| (mul_mod(r, 10, modulus) + u128::from(d) % modulus) % modulus)
+        self.digits[..kept].iter().chain(zeros).fold(0, |r, &d| {
+            (mul_mod(r, 10, modulus) + u128::from(d) % modulus) % modulus
+        })
     }
 
     /// Whether this is a whole multiple of `step`.
@@ -179,14 +214,21 @@ impl Decimal {
 
     fn aligned(&self, exponent: i64) -> Vec<u8> {
         let mut digits = self.digits.clone();
-        digits.resize(digits.len() + usize::try_from(self.exponent - exponent).unwrap_or(0), 0);
+        digits.resize(
+            digits.len() + usize::try_from(self.exponent - exponent).unwrap_or(0),
+            0,
+        );
         digits.reverse();
         digits
     }
 
     fn add_abs(&self, other: &Self) -> Self {
         if self.is_zero() || other.is_zero() {
-            return if self.is_zero() { other.abs() } else { self.abs() };
+            return if self.is_zero() {
+                other.abs()
+            } else {
+                self.abs()
+            };
         }
         let exponent = self.exponent.min(other.exponent);
         let (a, b) = (self.aligned(exponent), other.aligned(exponent));
@@ -256,7 +298,11 @@ impl Decimal {
             _ => (self, other),
         };
         let difference = larger.sub_abs(smaller);
-        if larger.negative { difference.neg() } else { difference }
+        if larger.negative {
+            difference.neg()
+        } else {
+            difference
+        }
     }
 }
 
@@ -292,7 +338,10 @@ const MAX_PLACES: usize = 30;
 
 impl Step {
     /// The step from one whole number to the next.
-    pub(super) const ONE: Self = Self { units: 1, places: 0 };
+    pub(super) const ONE: Self = Self {
+        units: 1,
+        places: 0,
+    };
 
     /// A positive divisor; `None` when it is not positive or has too many digits.
     pub(super) fn new(value: &Decimal) -> Option<Self> {
@@ -300,15 +349,22 @@ impl Step {
             return None;
         }
         let places = value.places();
-        let units = value.digits.iter().try_fold(0u128, |n, &d| n.checked_mul(10)?.checked_add(u128::from(d)))?;
-        let units = units.checked_mul(10u128.checked_pow(u32::try_from(value.exponent.max(0)).ok()?)?)?;
+        let units = value
+            .digits
+            .iter()
+            .try_fold(0u128, |n, &d| n.checked_mul(10)?.checked_add(u128::from(d)))?;
+        let units =
+            units.checked_mul(10u128.checked_pow(u32::try_from(value.exponent.max(0)).ok()?)?)?;
         (units < MAX_UNITS && places <= MAX_PLACES).then_some(Self { units, places })
     }
 
     /// The smallest step that both divide; `None` when it has too many digits.
     pub(super) fn lcm(self, other: Self) -> Option<Self> {
         let places = self.places.max(other.places);
-        let raise = |s: Self| s.units.checked_mul(10u128.checked_pow((places - s.places) as u32)?);
+        let raise = |s: Self| {
+            s.units
+                .checked_mul(10u128.checked_pow((places - s.places) as u32)?)
+        };
         let (a, b) = (raise(self)?, raise(other)?);
         let units = (a / gcd(a, b)).checked_mul(b)?;
         (units < MAX_UNITS).then_some(Self { units, places })
@@ -340,7 +396,13 @@ mod tests {
 
     #[test]
     fn equal_numbers_are_equal_values() {
-        for (a, b) in [("1", "1.0"), ("100", "1e2"), ("-0", "0"), ("0.10", "1E-1"), ("12e-1", "1.2")] {
+        for (a, b) in [
+            ("1", "1.0"),
+            ("100", "1e2"),
+            ("-0", "0"),
+            ("0.10", "1E-1"),
+            ("12e-1", "1.2"),
+        ] {
             assert_eq!(d(a), d(b));
         }
         assert!(d("1e400") > d("9e399") && d("-1e400") < d("-9e399") && d("0.1") > d("0.09"));
@@ -348,14 +410,29 @@ mod tests {
 
     #[test]
     fn arithmetic_is_exact() {
-        for (a, b, sum) in [("0.1", "0.2", "0.3"), ("-5", "3", "-2"), ("1e30", "1", "1000000000000000000000000000001")] {
+        for (a, b, sum) in [
+            ("0.1", "0.2", "0.3"),
+            ("-5", "3", "-2"),
+            ("1e30", "1", "1000000000000000000000000000001"),
+        ] {
             assert_eq!(d(a).add(&d(b)), d(sum));
         }
         let step = Step::new(&d("0.01")).unwrap();
-        assert!(d("0.29").is_multiple(&step) && !d("0.295").is_multiple(&step) && d("1e300").is_multiple(&step));
+        assert!(
+            d("0.29").is_multiple(&step)
+                && !d("0.295").is_multiple(&step)
+                && d("1e300").is_multiple(&step)
+        );
         assert_eq!(d("0.295").next_multiple(&step), d("0.3"));
         assert_eq!(d("-0.295").next_multiple(&step), d("-0.29"));
         assert_eq!(d("-0.3").next_multiple(&step), d("-0.3"));
-        assert_eq!(Step::new(&d("0.6")).unwrap().lcm(Step::new(&d("4")).unwrap()).unwrap().value(), d("12"));
+        assert_eq!(
+            Step::new(&d("0.6"))
+                .unwrap()
+                .lcm(Step::new(&d("4")).unwrap())
+                .unwrap()
+                .value(),
+            d("12")
+        );
     }
 }

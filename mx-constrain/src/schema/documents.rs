@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::node::ResourceId;
 use super::options::{Draft, SchemaOptions};
 use super::uri::{percent_decode, resolve, split_fragment};
-use super::node::ResourceId;
 use crate::hash::FastMap;
 use crate::{ConstrainError, Limits};
 
@@ -71,7 +71,9 @@ fn address(value: &Value) -> usize {
 
 /// The draft that a `$schema` names.
 fn draft_of(uri: &str) -> Option<Draft> {
-    let rest = METASCHEMA_HOSTS.iter().find_map(|host| uri.strip_prefix(host))?;
+    let rest = METASCHEMA_HOSTS
+        .iter()
+        .find_map(|host| uri.strip_prefix(host))?;
     match rest.trim_end_matches('#') {
         "draft-03/schema" | "draft-04/schema" | "schema" => Some(Draft::Draft4),
         "draft-05/schema" | "draft-06/schema" => Some(Draft::Draft6),
@@ -100,7 +102,13 @@ impl<'a> Documents<'a> {
             validation: true,
         };
         let resource = new.read(NAMELESS, root, default, limits)?;
-        Ok((new, Place { value: root, resource }))
+        Ok((
+            new,
+            Place {
+                value: root,
+                resource,
+            },
+        ))
     }
 
     fn read(
@@ -112,7 +120,11 @@ impl<'a> Documents<'a> {
     ) -> Result<ResourceId, ConstrainError> {
         let resource = self.add(uri.to_owned(), root, default);
         self.scan(root, resource, 0, limits)?;
-        Ok(self.by_address.get(&address(root)).copied().unwrap_or(resource))
+        Ok(self
+            .by_address
+            .get(&address(root))
+            .copied()
+            .unwrap_or(resource))
     }
 
     fn add(&mut self, uri: String, root: &'a Value, default: Dialect) -> ResourceId {
@@ -123,38 +135,64 @@ impl<'a> Documents<'a> {
         let id = self.resources.len() as ResourceId;
         self.by_uri.entry(uri.clone()).or_insert(id);
         self.by_address.insert(address(root), id);
-        self.resources.push(Resource { uri, root, dialect, dynamic_anchors: BTreeMap::new(), recursive: false });
+        self.resources.push(Resource {
+            uri,
+            root,
+            dialect,
+            dynamic_anchors: BTreeMap::new(),
+            recursive: false,
+        });
         id
     }
 
     /// How a resource with this `$schema` is read: by its draft, or by the vocabularies of a registered metaschema.
     fn dialect(&mut self, schema: &str, default: Dialect) -> Dialect {
         if let Some(draft) = draft_of(schema) {
-            return Dialect { draft, lenient: false, validation: true };
+            return Dialect {
+                draft,
+                lenient: false,
+                validation: true,
+            };
         }
         if let Some(&known) = self.known.get(schema) {
             return known;
         }
         self.known.insert(schema.to_owned(), default);
-        let Some(meta) = self.unread.get(split_fragment(schema).0).copied() else { return default };
+        let Some(meta) = self.unread.get(split_fragment(schema).0).copied() else {
+            return default;
+        };
         let mut dialect = match meta.get("$schema").and_then(Value::as_str) {
             Some(parent) if parent != schema => self.dialect(parent, default),
             _ => default,
         };
         if let Some(vocabularies) = meta.get("$vocabulary").and_then(Value::as_object) {
-            dialect.validation = vocabularies.keys().any(|uri| uri.ends_with("/vocab/validation"));
+            dialect.validation = vocabularies
+                .keys()
+                .any(|uri| uri.ends_with("/vocab/validation"));
         }
         self.known.insert(schema.to_owned(), dialect);
         dialect
     }
 
     /// Finds resources and anchors below `value`, which lies in `resource`.
-    fn scan(&mut self, value: &'a Value, mut resource: ResourceId, depth: usize, limits: &Limits) -> Result<(), ConstrainError> {
+    fn scan(
+        &mut self,
+        value: &'a Value,
+        mut resource: ResourceId,
+        depth: usize,
+        limits: &Limits,
+    ) -> Result<(), ConstrainError> {
         Limits::check("max_nesting", depth, limits.max_nesting)?;
-        let Value::Object(object) = value else { return Ok(()) };
+        let Value::Object(object) = value else {
+            return Ok(());
+        };
         let draft = self.resources[resource as usize].dialect.draft;
         let text = |key: &str| object.get(key).and_then(Value::as_str);
-        let id = if draft == Draft::Draft4 { text("id") } else { text("$id") };
+        let id = if draft == Draft::Draft4 {
+            text("id")
+        } else {
+            text("$id")
+        };
         let shadowed = draft <= Draft::Draft7 && object.contains_key("$ref");
         if let Some(id) = id.filter(|_| !shadowed) {
             let (base, fragment) = split_fragment(id);
@@ -179,16 +217,21 @@ impl<'a> Documents<'a> {
             }
             if let Some(anchor) = text("$dynamicAnchor").filter(|_| draft >= Draft::Draft202012) {
                 self.anchors.insert((resource, anchor.to_owned()), value);
-                self.resources[resource as usize].dynamic_anchors.insert(anchor.to_owned(), value);
+                self.resources[resource as usize]
+                    .dynamic_anchors
+                    .insert(anchor.to_owned(), value);
             }
-            if draft == Draft::Draft201909 && object.get("$recursiveAnchor") == Some(&Value::Bool(true)) {
+            if draft == Draft::Draft201909
+                && object.get("$recursiveAnchor") == Some(&Value::Bool(true))
+            {
                 self.resources[resource as usize].recursive = true;
             }
         }
         for (key, inner) in object {
             match (key.as_str(), inner) {
                 (
-                    "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas" | "dependencies",
+                    "properties" | "patternProperties" | "$defs" | "definitions"
+                    | "dependentSchemas" | "dependencies",
                     Value::Object(map),
                 ) => {
                     for schema in map.values() {
@@ -201,8 +244,17 @@ impl<'a> Documents<'a> {
                     }
                 }
                 (
-                    "additionalProperties" | "propertyNames" | "items" | "additionalItems" | "contains" | "not" | "if"
-                    | "then" | "else" | "unevaluatedItems" | "unevaluatedProperties",
+                    "additionalProperties"
+                    | "propertyNames"
+                    | "items"
+                    | "additionalItems"
+                    | "contains"
+                    | "not"
+                    | "if"
+                    | "then"
+                    | "else"
+                    | "unevaluatedItems"
+                    | "unevaluatedProperties",
                     schema,
                 ) => self.scan(schema, resource, depth + 1, limits)?,
                 _ => {}
@@ -231,17 +283,29 @@ impl<'a> Documents<'a> {
         };
         let fragment = percent_decode(fragment);
         Ok(match fragment.is_empty() {
-            true => Some(Place { value: self.resources[resource as usize].root, resource }),
+            true => Some(Place {
+                value: self.resources[resource as usize].root,
+                resource,
+            }),
             false if fragment.starts_with('/') => self.pointer(resource, &fragment),
-            false => self.anchors.get(&(resource, fragment)).map(|&value| self.place(value, resource)),
+            false => self
+                .anchors
+                .get(&(resource, fragment))
+                .map(|&value| self.place(value, resource)),
         })
     }
 
-    fn resource(&mut self, uri: &str, limits: &Limits) -> Result<Option<ResourceId>, ConstrainError> {
+    fn resource(
+        &mut self,
+        uri: &str,
+        limits: &Limits,
+    ) -> Result<Option<ResourceId>, ConstrainError> {
         if let Some(&resource) = self.by_uri.get(uri) {
             return Ok(Some(resource));
         }
-        let Some(document) = self.unread.remove(uri) else { return Ok(None) };
+        let Some(document) = self.unread.remove(uri) else {
+            return Ok(None);
+        };
         let default = self.resources[0].dialect;
         let resource = self.read(uri, document, default, limits)?;
         self.by_uri.insert(uri.to_owned(), resource);
@@ -254,11 +318,21 @@ impl<'a> Documents<'a> {
     }
 
     fn place(&self, value: &'a Value, resource: ResourceId) -> Place<'a> {
-        Place { value, resource: self.by_address.get(&address(value)).copied().unwrap_or(resource) }
+        Place {
+            value,
+            resource: self
+                .by_address
+                .get(&address(value))
+                .copied()
+                .unwrap_or(resource),
+        }
     }
 
     fn pointer(&self, resource: ResourceId, pointer: &str) -> Option<Place<'a>> {
-        let mut place = Place { value: self.resources[resource as usize].root, resource };
+        let mut place = Place {
+            value: self.resources[resource as usize].root,
+            resource,
+        };
         for segment in pointer.split('/').skip(1) {
             let segment = segment.replace("~1", "/").replace("~0", "~");
             let next = match place.value {
@@ -273,7 +347,10 @@ impl<'a> Documents<'a> {
 
     /// Whether a missing document may be a metaschema.
     pub(super) fn is_metaschema(&self, from: ResourceId, reference: &str) -> bool {
-        let uri = resolve(&self.resources[from as usize].uri, split_fragment(reference).0);
+        let uri = resolve(
+            &self.resources[from as usize].uri,
+            split_fragment(reference).0,
+        );
         METASCHEMA_HOSTS.iter().any(|host| uri.starts_with(host))
     }
 }

@@ -27,7 +27,9 @@ impl Engine {
         let mut out = Vec::with_capacity(parts.len());
         for &part in &parts {
             out.push(match self.facts.get(part).clone() {
-                Expr::One(branches, true) if self.excluded(&branches, &context)? => self.facts.or(branches.to_vec()),
+                Expr::One(branches, true) if self.excluded(&branches, &context)? => {
+                    self.facts.or(branches.to_vec())
+                }
                 _ => part,
             });
         }
@@ -37,7 +39,11 @@ impl Engine {
         Ok(out)
     }
 
-    fn excluded(&mut self, branches: &[ExprId], context: &[AtomId]) -> Result<bool, ConstrainError> {
+    fn excluded(
+        &mut self,
+        branches: &[ExprId],
+        context: &[AtomId],
+    ) -> Result<bool, ConstrainError> {
         let mut held: Vec<Vec<AtomId>> = Vec::with_capacity(branches.len());
         for &branch in branches {
             let mut leaves = context.to_vec();
@@ -53,7 +59,9 @@ impl Engine {
             }
             held.push(leaves);
         }
-        let Some(first) = held.first() else { return Ok(false) };
+        let Some(first) = held.first() else {
+            return Ok(false);
+        };
         let keys: Vec<KeyId> = first
             .iter()
             .filter_map(|&leaf| match self.atom(leaf) {
@@ -76,7 +84,9 @@ impl Engine {
                     }
                 }
                 let value = self.values.and(values);
-                let Some(list) = self.listed_values(value)? else { continue 'keys };
+                let Some(list) = self.listed_values(value)? else {
+                    continue 'keys;
+                };
                 for scalar in list {
                     if owners.insert(scalar, i).is_some_and(|owner| owner != i) {
                         continue 'keys;
@@ -91,7 +101,11 @@ impl Engine {
     /// All values with some facts, and perhaps more, where they are listed; `None` where they are not.
     fn listed_values(&mut self, value: ExprId) -> Result<Option<Vec<Scalar>>, ConstrainError> {
         let mut list = Vec::new();
-        for (kind, scalar) in [(Type::Null, Scalar::Null), (Type::No, Scalar::No), (Type::Yes, Scalar::Yes)] {
+        for (kind, scalar) in [
+            (Type::Null, Scalar::Null),
+            (Type::No, Scalar::No),
+            (Type::Yes, Scalar::Yes),
+        ] {
             if self.unfold(value, kind)? != FALSE {
                 list.push(scalar);
             }
@@ -112,20 +126,27 @@ impl Engine {
                 Expr::And(parts) => parts.to_vec(),
                 _ => vec![facts],
             };
-            let set = parts.into_iter().find_map(|part| match self.facts.get(part) {
-                Expr::Leaf(leaf, true) => match self.atom(*leaf) {
-                    Atom::StringIn(set) | Atom::NumberIn(set) => Some(set as usize),
+            let set = parts
+                .into_iter()
+                .find_map(|part| match self.facts.get(part) {
+                    Expr::Leaf(leaf, true) => match self.atom(*leaf) {
+                        Atom::StringIn(set) | Atom::NumberIn(set) => Some(set as usize),
+                        _ => None,
+                    },
                     _ => None,
-                },
-                _ => None,
-            });
+                });
             let Some(set) = set else { return Ok(None) };
             if kind == Type::String {
                 for text in self.graph.string_sets[set].clone() {
                     list.push(Scalar::Text(self.graph.keys.intern(&text)));
                 }
             } else {
-                list.extend(self.graph.number_sets[set].iter().cloned().map(Scalar::Number));
+                list.extend(
+                    self.graph.number_sets[set]
+                        .iter()
+                        .cloned()
+                        .map(Scalar::Number),
+                );
             }
         }
         Ok(Some(list))

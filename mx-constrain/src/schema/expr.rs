@@ -38,7 +38,11 @@ pub(super) struct Exprs {
 
 impl Exprs {
     pub(super) fn new() -> Self {
-        let mut new = Self { all: Vec::new(), ids: FastMap::default(), negations: FastMap::default() };
+        let mut new = Self {
+            all: Vec::new(),
+            ids: FastMap::default(),
+            negations: FastMap::default(),
+        };
         new.intern(Expr::Const(true));
         new.intern(Expr::Const(false));
         new
@@ -93,14 +97,18 @@ impl Exprs {
             }
             match (self.get(part), and) {
                 _ if part == neutral => {}
-                (Expr::And(inner), true) | (Expr::Or(inner), false) => flat.extend_from_slice(inner),
+                (Expr::And(inner), true) | (Expr::Or(inner), false) => {
+                    flat.extend_from_slice(inner)
+                }
                 _ => flat.push(part),
             }
         }
         flat.sort_unstable();
         flat.dedup();
         let opposed = flat.iter().any(|&part| {
-            self.negations.get(&part).is_some_and(|negation| flat.binary_search(negation).is_ok())
+            self.negations
+                .get(&part)
+                .is_some_and(|negation| flat.binary_search(negation).is_ok())
         });
         match (opposed, flat.as_slice()) {
             (true, _) => absorbing,
@@ -155,7 +163,11 @@ impl Exprs {
     }
 
     /// Puts expressions in the place of variables. `with` gets the variable and answers for its positive form.
-    pub(super) fn substitute(&mut self, id: ExprId, with: &mut dyn FnMut(&mut Self, Leaf) -> Option<ExprId>) -> ExprId {
+    pub(super) fn substitute(
+        &mut self,
+        id: ExprId,
+        with: &mut dyn FnMut(&mut Self, Leaf) -> Option<ExprId>,
+    ) -> ExprId {
         match self.get(id).clone() {
             Expr::Const(_) => id,
             Expr::Leaf(leaf, sign) => match (with(self, leaf), sign) {
@@ -164,15 +176,24 @@ impl Exprs {
                 (Some(new), false) => self.not(new),
             },
             Expr::And(parts) => {
-                let parts: Vec<_> = parts.iter().map(|&part| self.substitute(part, with)).collect();
+                let parts: Vec<_> = parts
+                    .iter()
+                    .map(|&part| self.substitute(part, with))
+                    .collect();
                 self.and(parts)
             }
             Expr::Or(parts) => {
-                let parts: Vec<_> = parts.iter().map(|&part| self.substitute(part, with)).collect();
+                let parts: Vec<_> = parts
+                    .iter()
+                    .map(|&part| self.substitute(part, with))
+                    .collect();
                 self.or(parts)
             }
             Expr::One(parts, sign) => {
-                let parts: Vec<_> = parts.iter().map(|&part| self.substitute(part, with)).collect();
+                let parts: Vec<_> = parts
+                    .iter()
+                    .map(|&part| self.substitute(part, with))
+                    .collect();
                 let one = self.one(parts);
                 if sign { one } else { self.not(one) }
             }
@@ -180,7 +201,11 @@ impl Exprs {
     }
 
     /// The value where `value` knows enough variables.
-    pub(super) fn evaluate(&self, id: ExprId, value: &mut dyn FnMut(Leaf) -> Option<bool>) -> Option<bool> {
+    pub(super) fn evaluate(
+        &self,
+        id: ExprId,
+        value: &mut dyn FnMut(Leaf) -> Option<bool>,
+    ) -> Option<bool> {
         match self.get(id) {
             Expr::Const(known) => Some(*known),
             Expr::Leaf(leaf, sign) => value(*leaf).map(|v| v == *sign),
@@ -203,7 +228,12 @@ impl Exprs {
         }
     }
 
-    fn decide(&self, parts: &[ExprId], stop: bool, value: &mut dyn FnMut(Leaf) -> Option<bool>) -> Option<bool> {
+    fn decide(
+        &self,
+        parts: &[ExprId],
+        stop: bool,
+        value: &mut dyn FnMut(Leaf) -> Option<bool>,
+    ) -> Option<bool> {
         let mut known = true;
         for &part in parts {
             match self.evaluate(part, value) {
@@ -243,9 +273,15 @@ mod tests {
         assert_eq!(e.and([a, not_a]), FALSE);
         assert_eq!(e.or([a, not_a]), TRUE);
         let one = e.one([a, b]);
-        assert_eq!(e.substitute(one, &mut |_, leaf| (leaf == 0).then_some(TRUE)), e.not(b));
+        assert_eq!(
+            e.substitute(one, &mut |_, leaf| (leaf == 0).then_some(TRUE)),
+            e.not(b)
+        );
         let not_one = e.not(one);
         assert_eq!(e.evaluate(not_one, &mut |_| Some(true)), Some(true));
-        assert_eq!(e.evaluate(one, &mut |leaf| (leaf == 0).then_some(true)), None);
+        assert_eq!(
+            e.evaluate(one, &mut |leaf| (leaf == 0).then_some(true)),
+            None
+        );
     }
 }

@@ -15,15 +15,30 @@ pub(super) struct Rule {
 
 /// A format that is asserted; `None` for all others.
 pub(super) fn rule(name: &str) -> Option<Rule> {
-    let plain = |pattern: &'static str| Some(Rule { pattern, max_length: None, restriction: None });
+    let plain = |pattern: &'static str| {
+        Some(Rule {
+            pattern,
+            max_length: None,
+            restriction: None,
+        })
+    };
     let leap = Some("leap seconds only at an offset of zero");
     match name {
         "date" => plain(DATE),
-        "time" => Some(Rule { restriction: leap, ..plain(&PARTS.time)? }),
-        "date-time" => Some(Rule { restriction: leap, ..plain(&PARTS.date_time)? }),
+        "time" => Some(Rule {
+            restriction: leap,
+            ..plain(&PARTS.time)?
+        }),
+        "date-time" => Some(Rule {
+            restriction: leap,
+            ..plain(&PARTS.date_time)?
+        }),
         "duration" => plain(&PARTS.duration),
         "email" => plain(&PARTS.email),
-        "hostname" => Some(Rule { max_length: Some(MAX_HOSTNAME), ..plain(&PARTS.hostname)? }),
+        "hostname" => Some(Rule {
+            max_length: Some(MAX_HOSTNAME),
+            ..plain(&PARTS.hostname)?
+        }),
         "ipv4" => plain(&PARTS.ipv4),
         "ipv6" => plain(&PARTS.ipv6),
         "uuid" => plain(UUID),
@@ -100,7 +115,8 @@ static PARTS: LazyLock<Parts> = LazyLock::new(|| {
     let private = r"\x{e000}-\x{f8ff}\x{f0000}-\x{ffffd}\x{100000}-\x{10fffd}";
     let (iri, iri_reference) = resource_identifier(&ipv6, wide, private);
     let variable = r"(?:[a-zA-Z0-9_]|%[0-9a-fA-F]{2})(?:\.?(?:[a-zA-Z0-9_]|%[0-9a-fA-F]{2}))*(?::[1-9][0-9]{0,3}|\*)?";
-    let literal = format!(r"[\x21\x23\x24\x26\x28-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e{wide}{private}]");
+    let literal =
+        format!(r"[\x21\x23\x24\x26\x28-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e{wide}{private}]");
     Parts {
         date_time: format!("{DATE}[tT]{time}"),
         time,
@@ -152,8 +168,10 @@ fn resource_identifier(ipv6: &str, wide: &str, private: &str) -> (String, String
     let authority = format!("{user}{host}(?::[0-9]*)?");
     let rest = format!("(?:/{pchar}*)*");
     let absolute = format!("/(?:{pchar}+(?:/{pchar}*)*)?");
-    let tail = format!(r"(?:\?(?:[{open}:@/?{private}]|{escaped})*)?(?:#(?:[{open}:@/?]|{escaped})*)?");
-    let uri = format!("[a-zA-Z][a-zA-Z0-9+.-]*:(?://{authority}{rest}|{absolute}|{pchar}+{rest}|){tail}");
+    let tail =
+        format!(r"(?:\?(?:[{open}:@/?{private}]|{escaped})*)?(?:#(?:[{open}:@/?]|{escaped})*)?");
+    let uri =
+        format!("[a-zA-Z][a-zA-Z0-9+.-]*:(?://{authority}{rest}|{absolute}|{pchar}+{rest}|){tail}");
     let no_scheme = format!("(?:[{open}@]|{escaped})+{rest}");
     let relative = format!("(?://{authority}{rest}|{absolute}|{no_scheme}|){tail}");
     let reference = format!("(?:{uri}|{relative})");

@@ -2,15 +2,17 @@
 
 use super::engine::Type;
 use super::frames::{Class, CoreId};
+use super::options::Whitespace;
 use super::reader::{Reader, Spot, letters};
 use super::strings::Life;
 use super::text::{Part, StringAt};
-use super::options::Whitespace;
 use crate::machine::{Home, Machine, Plain, Refusal, State, Step, Verdict};
 use crate::{ByteSet, ConstrainError};
 
-const BLANKS: ByteSet =
-    ByteSet::of(b' ').union(&ByteSet::of(b'\n')).union(&ByteSet::of(b'\r')).union(&ByteSet::of(b'\t'));
+const BLANKS: ByteSet = ByteSet::of(b' ')
+    .union(&ByteSet::of(b'\n'))
+    .union(&ByteSet::of(b'\r'))
+    .union(&ByteSet::of(b'\t'));
 const VALUES: ByteSet = ByteSet::range(b'0', b'9')
     .union(&ByteSet::of(b'-'))
     .union(&ByteSet::of(b'"'))
@@ -19,7 +21,9 @@ const VALUES: ByteSet = ByteSet::range(b'0', b'9')
     .union(&ByteSet::of(b'n'))
     .union(&ByteSet::of(b't'))
     .union(&ByteSet::of(b'f'));
-const ENDS: ByteSet = ByteSet::of(b',').union(&ByteSet::of(b']')).union(&ByteSet::of(b'}'));
+const ENDS: ByteSet = ByteSet::of(b',')
+    .union(&ByteSet::of(b']'))
+    .union(&ByteSet::of(b'}'));
 
 impl Machine for Reader {
     fn start(&self) -> State {
@@ -52,13 +56,21 @@ impl Machine for Reader {
                 false => VALUES.union(&ByteSet::of(b']')).union(&blanks),
             },
             Spot::After { core, .. } => {
-                let close = if self.engine.frames.cores.get(core).object { b'}' } else { b']' };
+                let close = if self.engine.frames.cores.get(core).object {
+                    b'}'
+                } else {
+                    b']'
+                };
                 ByteSet::of(b',').union(&ByteSet::of(close)).union(&blanks)
             }
             Spot::Comma { .. } => ByteSet::of(b'"').union(&blanks),
             Spot::Colon { .. } => ByteSet::of(b':').union(&blanks),
-            Spot::Number { number, .. } => self.engine.number_bytes(number).union(&ENDS).union(&blanks),
-            Spot::Word { kind, at, .. } => letters(kind).get(usize::from(at)).map_or(ByteSet::EMPTY, |&b| ByteSet::of(b)),
+            Spot::Number { number, .. } => {
+                self.engine.number_bytes(number).union(&ENDS).union(&blanks)
+            }
+            Spot::Word { kind, at, .. } => letters(kind)
+                .get(usize::from(at))
+                .map_or(ByteSet::EMPTY, |&b| ByteSet::of(b)),
             Spot::Key { core, part } => self.engine.string_bytes(StringAt::Name(core), part)?,
             Spot::Text { spec, part } => self.engine.string_bytes(StringAt::Value(spec), part)?,
             Spot::Done { .. } => blanks,
@@ -95,22 +107,34 @@ impl Machine for Reader {
 impl Reader {
     fn plain_text(&mut self, id: u32, part: Part) -> Result<Plain, ConstrainError> {
         let spec = self.engine.strings.all[id as usize].clone();
-        let Some(open) = spec.open.as_ref().filter(|_| part.is_plain()) else { return Ok(Plain::NONE) };
+        let Some(open) = spec.open.as_ref().filter(|_| part.is_plain()) else {
+            return Ok(Plain::NONE);
+        };
         if !self.engine.between_characters(open.product, part.spot) {
             return Ok(Plain::NONE);
         }
         Ok(match open.life {
             Life::Free => {
                 // One character on, the length may be long enough for good.
-                let steady = part.len + 1 >= open.saturation && self.engine.product_is_free(open.product);
+                let steady =
+                    part.len + 1 >= open.saturation && self.engine.product_is_free(open.product);
                 let home = match steady {
                     true => {
-                        let state = self.state(Spot::Text { spec: id, part: part.unnamed(open.saturation, spec.track) })?;
-                        Some(Home { state, turns: spec.trie.bytes(part.node) })
+                        let state = self.state(Spot::Text {
+                            spec: id,
+                            part: part.unnamed(open.saturation, spec.track),
+                        })?;
+                        Some(Home {
+                            state,
+                            turns: spec.trie.bytes(part.node),
+                        })
                     }
                     false => None,
                 };
-                Plain { home, ..Plain::FREE }
+                Plain {
+                    home,
+                    ..Plain::FREE
+                }
             }
             Life::UpTo(most) => {
                 let mut plain = Plain::up_to(most.saturating_sub(part.len));
@@ -119,8 +143,13 @@ impl Reader {
             }
             Life::Pattern(pattern) if spec.trie.strings().is_empty() => {
                 let state = self.engine.pattern_state(open.product, part.spot, pattern);
-                let mut plain = self.engine.graph.patterns[pattern as usize].dfa.plain(state)?;
-                plain.exits = plain.exits.union(&ByteSet::of(b'"')).union(&ByteSet::of(b'\\'));
+                let mut plain = self.engine.graph.patterns[pattern as usize]
+                    .dfa
+                    .plain(state)?;
+                plain.exits = plain
+                    .exits
+                    .union(&ByteSet::of(b'"'))
+                    .union(&ByteSet::of(b'\\'));
                 plain
             }
             _ => Plain::NONE,
@@ -139,14 +168,24 @@ impl Reader {
                 false => Ok(Plain::NONE),
             };
         }
-        let class = self.engine.frames.classes.intern(Class::Open(Box::from([])));
+        let class = self
+            .engine
+            .frames
+            .classes
+            .intern(Class::Open(Box::from([])));
         if !self.engine.allowed(core, class)? {
             return Ok(Plain::NONE);
         }
         let part_at_home = self.engine.home_of_name(&shape);
-        let state = self.state(Spot::Key { core, part: part_at_home })?;
+        let state = self.state(Spot::Key {
+            core,
+            part: part_at_home,
+        })?;
         let turns = self.engine.turns_of_name(core, part)?;
-        Ok(Plain { home: Some(Home { state, turns }), ..Plain::FREE })
+        Ok(Plain {
+            home: Some(Home { state, turns }),
+            ..Plain::FREE
+        })
     }
 
     /// Where in the schema the refusal comes from, and what could stand there, in words.
@@ -155,7 +194,10 @@ impl Reader {
         let _ = byte;
         let spot = *self.spots.get(state);
         let (place, keyword, expected) = match spot {
-            Spot::Value { place, .. } | Spot::Number { place, .. } | Spot::Word { place, .. } | Spot::Wait { place } => {
+            Spot::Value { place, .. }
+            | Spot::Number { place, .. }
+            | Spot::Word { place, .. }
+            | Spot::Wait { place } => {
                 let goal = self.engine.frames.places.get(place).goal;
                 let must = self.engine.frames.goals.get(goal).must;
                 let names = [
@@ -173,16 +215,27 @@ impl Reader {
                         kinds.push(name);
                     }
                 }
-                let keyword = if matches!(spot, Spot::Number { .. }) { "number" } else { "type" };
+                let keyword = if matches!(spot, Spot::Number { .. }) {
+                    "number"
+                } else {
+                    "type"
+                };
                 (self.engine.value_pointer(must), keyword, kinds.join(" or "))
             }
-            Spot::First { core, .. } | Spot::After { core, .. } | Spot::Comma { core, .. } | Spot::Key { core, .. } => {
+            Spot::First { core, .. }
+            | Spot::After { core, .. }
+            | Spot::Comma { core, .. }
+            | Spot::Key { core, .. } => {
                 let held = self.engine.frames.cores.get(core).clone();
                 let root = self.engine.frames.lists.get(held.roots)[0];
                 let pointer = self.engine.fact_pointer(root);
                 match held.object {
                     true => (pointer, "properties", self.engine.next_names(core)),
-                    false => (pointer, "items", "another item or the end of the array, within its limits".to_owned()),
+                    false => (
+                        pointer,
+                        "items",
+                        "another item or the end of the array, within its limits".to_owned(),
+                    ),
                 }
             }
             Spot::Colon { place, .. } => {
@@ -194,11 +247,15 @@ impl Reader {
                 let spec = self.engine.strings.all[spec as usize].clone();
                 let expected = match (&spec.open, spec.trie.strings()) {
                     (None, strings) => {
-                        let list: Vec<String> = strings.iter().take(8).map(|s| format!("`{s}`")).collect();
+                        let list: Vec<String> =
+                            strings.iter().take(8).map(|s| format!("`{s}`")).collect();
                         format!("one of {}", list.join(", "))
                     }
                     (Some(open), _) => match open.life {
-                        Life::Pattern(p) => format!("a string that matches `{}`", self.engine.graph.patterns[p as usize].source),
+                        Life::Pattern(p) => format!(
+                            "a string that matches `{}`",
+                            self.engine.graph.patterns[p as usize].source
+                        ),
                         Life::UpTo(most) => format!("a string of at most {most} characters"),
                         _ => "a string as the schema describes it".to_owned(),
                     },
@@ -207,6 +264,10 @@ impl Reader {
             }
             Spot::Done { .. } => (String::new(), "", "the end of the text".to_owned()),
         };
-        Refusal { place, keyword: keyword.to_owned(), expected }
+        Refusal {
+            place,
+            keyword: keyword.to_owned(),
+            expected,
+        }
     }
 }

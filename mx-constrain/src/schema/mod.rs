@@ -1,23 +1,35 @@
 //! JSON Schema as a machine over bytes.
 
+mod children;
 mod decimal;
 mod documents;
 mod engine;
+mod evaluated;
 mod exclusive;
 mod expr;
+mod fill;
 mod formats;
 mod frames;
+mod judge;
 mod load;
 mod machine;
+mod names;
 mod node;
+mod number_search;
 mod numbers;
 mod options;
+mod places;
 mod product;
+mod read_composites;
+mod read_scalars;
 mod reader;
+mod shapes;
 mod solve;
+mod stand_in;
 mod strings;
 mod text;
 mod trie;
+mod unfold;
 mod uri;
 
 #[cfg(test)]
@@ -57,11 +69,19 @@ fn reader(
     if let Some(byte) = missing {
         return Err(ConstrainError::Unsatisfiable {
             place: String::new(),
-            reason: format!("the vocabulary has no token for the character `{}`, without which JSON cannot be written", byte as char),
+            reason: format!(
+                "the vocabulary has no token for the character `{}`, without which JSON cannot be written",
+                byte as char
+            ),
         });
     }
     let loaded = load::load(schema, options, alphabet, limits)?;
     let engine = engine::Engine::new(loaded.graph, options.clone(), *alphabet, limits.clone());
     let reader = reader::Reader::new(engine)?;
-    Ok((reader, Exactness { restrictions: loaded.restrictions }))
+    Ok((
+        reader,
+        Exactness {
+            restrictions: loaded.restrictions,
+        },
+    ))
 }

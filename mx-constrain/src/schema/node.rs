@@ -143,7 +143,10 @@ pub(super) struct ObjectKeywords {
 impl ObjectKeywords {
     /// The schema under `properties` for a key.
     pub(super) fn property(&self, key: KeyId) -> Option<NodeId> {
-        self.properties.binary_search_by_key(&key, |&(k, _)| k).ok().map(|i| self.properties[i].1)
+        self.properties
+            .binary_search_by_key(&key, |&(k, _)| k)
+            .ok()
+            .map(|i| self.properties[i].1)
     }
 
     /// Whether any keyword looks at the values of properties.

@@ -33,12 +33,18 @@ struct Product {
 
 impl Products {
     pub(super) fn new() -> Self {
-        Self { ids: Interner::new(), all: Vec::new() }
+        Self {
+            ids: Interner::new(),
+            all: Vec::new(),
+        }
     }
 
     /// Memory, roughly.
     pub(super) fn bytes(&self) -> usize {
-        self.all.iter().map(|p| p.spots.len() * 64 + p.rows.len() * 1_100).sum()
+        self.all
+            .iter()
+            .map(|p| p.spots.len() * 64 + p.rows.len() * 1_100)
+            .sum()
     }
 }
 
@@ -51,9 +57,17 @@ impl Engine {
             let mut spots = Interner::new();
             // Not well-formed: no spot of a text that can go on.
             spots.intern((utf8::Utf8State::MAX, Vec::new()));
-            let starts = patterns.iter().map(|&p| self.graph.patterns[p as usize].dfa.start()).collect();
+            let starts = patterns
+                .iter()
+                .map(|&p| self.graph.patterns[p as usize].dfa.start())
+                .collect();
             let start = spots.intern((utf8::START, starts));
-            self.strings.products.all.push(Product { patterns, spots, rows: FastMap::default(), start });
+            self.strings.products.all.push(Product {
+                patterns,
+                spots,
+                rows: FastMap::default(),
+                start,
+            });
         }
         id
     }
@@ -64,12 +78,20 @@ impl Engine {
     }
 
     /// Where a text stands behind one more byte.
-    pub(super) fn product_next(&mut self, product: ProductId, spot: Spot, byte: u8) -> Result<Spot, ConstrainError> {
+    pub(super) fn product_next(
+        &mut self,
+        product: ProductId,
+        spot: Spot,
+        byte: u8,
+    ) -> Result<Spot, ConstrainError> {
         if spot == NOWHERE {
             return Ok(NOWHERE);
         }
         let held = &mut self.strings.products.all[product as usize];
-        let row = held.rows.entry(spot).or_insert_with(|| Box::new([UNKNOWN; 256]));
+        let row = held
+            .rows
+            .entry(spot)
+            .or_insert_with(|| Box::new([UNKNOWN; 256]));
         let known = row[usize::from(byte)];
         if known != UNKNOWN {
             return Ok(known);
@@ -81,9 +103,17 @@ impl Engine {
                 let mut next = Vec::with_capacity(parts.len());
                 for (&pattern, &state) in held.patterns.iter().zip(&parts) {
                     let dfa = &mut self.graph.patterns[pattern as usize].dfa;
-                    next.push(if state == 0 { 0 } else { dfa.next(state, byte)? });
+                    next.push(if state == 0 {
+                        0
+                    } else {
+                        dfa.next(state, byte)?
+                    });
                 }
-                Limits::check("max_dfa_states", held.spots.len(), self.limits.max_dfa_states)?;
+                Limits::check(
+                    "max_dfa_states",
+                    held.spots.len(),
+                    self.limits.max_dfa_states,
+                )?;
                 held.spots.intern((form, next))
             }
         };
@@ -94,10 +124,19 @@ impl Engine {
     }
 
     /// A superset of the bytes with which a text can go on.
-    pub(super) fn product_bytes(&mut self, product: ProductId, spot: Spot, needed: bool) -> Result<ByteSet, ConstrainError> {
+    pub(super) fn product_bytes(
+        &mut self,
+        product: ProductId,
+        spot: Spot,
+        needed: bool,
+    ) -> Result<ByteSet, ConstrainError> {
         let held = &self.strings.products.all[product as usize];
         let (form, parts) = held.spots.get(spot);
-        let mut bytes = if *form == utf8::START { ByteSet::range(0x20, 0x7f).union(&ByteSet::WIDE) } else { ByteSet::WIDE };
+        let mut bytes = if *form == utf8::START {
+            ByteSet::range(0x20, 0x7f).union(&ByteSet::WIDE)
+        } else {
+            ByteSet::WIDE
+        };
         if let (true, [pattern], &[state]) = (needed, held.patterns.as_slice(), parts.as_slice()) {
             let (pattern, state) = (*pattern, state);
             if state != 0 {
@@ -109,12 +148,18 @@ impl Engine {
 
     /// Whether the text stands between two characters.
     pub(super) fn between_characters(&self, product: ProductId, spot: Spot) -> bool {
-        self.strings.products.all[product as usize].spots.get(spot).0 == utf8::START
+        self.strings.products.all[product as usize]
+            .spots
+            .get(spot)
+            .0
+            == utf8::START
     }
 
     /// Whether the product tells no strings apart.
     pub(super) fn product_is_free(&self, product: ProductId) -> bool {
-        self.strings.products.all[product as usize].patterns.is_empty()
+        self.strings.products.all[product as usize]
+            .patterns
+            .is_empty()
     }
 
     /// Whether a pattern of the product can still match, or has.
@@ -123,7 +168,12 @@ impl Engine {
     }
 
     /// Whether a pattern of the product matches the text so far.
-    pub(super) fn pattern_matches(&self, product: ProductId, spot: Spot, pattern: PatternId) -> bool {
+    pub(super) fn pattern_matches(
+        &self,
+        product: ProductId,
+        spot: Spot,
+        pattern: PatternId,
+    ) -> bool {
         let state = self.pattern_state(product, spot, pattern);
         state != 0 && self.graph.patterns[pattern as usize].dfa.accepting(state)
     }
@@ -131,11 +181,17 @@ impl Engine {
     pub(super) fn pattern_state(&self, product: ProductId, spot: Spot, pattern: PatternId) -> u32 {
         let held = &self.strings.products.all[product as usize];
         let at = held.patterns.iter().position(|&p| p == pattern);
-        at.and_then(|at| held.spots.get(spot).1.get(at)).copied().unwrap_or(0)
+        at.and_then(|at| held.spots.get(spot).1.get(at))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Whether a whole string matches a pattern.
-    pub(super) fn pattern_holds(&mut self, pattern: PatternId, text: &str) -> Result<bool, ConstrainError> {
+    pub(super) fn pattern_holds(
+        &mut self,
+        pattern: PatternId,
+        text: &str,
+    ) -> Result<bool, ConstrainError> {
         let dfa = &mut self.graph.patterns[pattern as usize].dfa;
         let mut state = dfa.start();
         for &byte in text.as_bytes() {
@@ -148,7 +204,10 @@ impl Engine {
     }
 
     /// The strings of a pattern where they are few; `None` where they are many.
-    pub(super) fn finite_pattern(&mut self, pattern: PatternId) -> Result<Option<Vec<String>>, ConstrainError> {
+    pub(super) fn finite_pattern(
+        &mut self,
+        pattern: PatternId,
+    ) -> Result<Option<Vec<String>>, ConstrainError> {
         const MOST: usize = 64;
         const LONGEST: usize = 64;
         if let Some(known) = self.strings.finite.get(&pattern) {
@@ -173,12 +232,19 @@ impl Engine {
             }
             let live = dfa.live(state)?;
             let many = found.as_ref().is_none_or(|list| list.len() > MOST);
-            if many || text.len() > LONGEST || live.len() > MOST || steps > 8 * MOST || path.len() > 2 * MOST {
+            if many
+                || text.len() > LONGEST
+                || live.len() > MOST
+                || steps > 8 * MOST
+                || path.len() > 2 * MOST
+            {
                 found = None;
                 break;
             }
             for byte in live.iter() {
-                let next = self.graph.patterns[pattern as usize].dfa.next(state, byte)?;
+                let next = self.graph.patterns[pattern as usize]
+                    .dfa
+                    .next(state, byte)?;
                 let mut longer = text.clone();
                 longer.push(byte);
                 path.push((next, longer));

@@ -43,7 +43,10 @@ fn value(dice: &mut Dice, depth: u32) -> Value {
         _ => {
             let mut map = Map::new();
             for _ in 0..dice.roll(4) {
-                map.insert((*dice.pick(&["a", "b", "ab", "c", "x", "d"])).into(), value(dice, depth - 1));
+                map.insert(
+                    (*dice.pick(&["a", "b", "ab", "c", "x", "d"])).into(),
+                    value(dice, depth - 1),
+                );
             }
             Value::Object(map)
         }
@@ -57,14 +60,25 @@ fn schema(dice: &mut Dice, depth: u32) -> Value {
             1 => json!(false),
             2 => json!({"const": value(dice, 1)}),
             3 => json!({"enum": [value(dice, 0), value(dice, 0), value(dice, 1)]}),
-            _ => json!({"type": *dice.pick(&["null", "boolean", "integer", "number", "string", "array", "object"])}),
+            _ => {
+                json!({"type": *dice.pick(&["null", "boolean", "integer", "number", "string", "array", "object"])})
+            }
         };
     }
     let mut out = Map::new();
     for _ in 0..1 + dice.roll(3) {
         let (keyword, says): (&str, Value) = match dice.roll(38) {
-            0 | 1 => ("type", json!(*dice.pick(&["integer", "number", "string", "array", "object"]))),
-            2 => ("type", json!([*dice.pick(&["null", "string"]), *dice.pick(&["array", "object", "integer"])])),
+            0 | 1 => (
+                "type",
+                json!(*dice.pick(&["integer", "number", "string", "array", "object"])),
+            ),
+            2 => (
+                "type",
+                json!([
+                    *dice.pick(&["null", "string"]),
+                    *dice.pick(&["array", "object", "integer"])
+                ]),
+            ),
             3 => ("minimum", json!(dice.roll(4) as i64 - 1)),
             4 => ("exclusiveMaximum", json!(dice.roll(6) as f64 / 2.0)),
             5 => ("multipleOf", json!(*dice.pick(&[1.0, 0.5, 2.0, 3.0]))),
@@ -72,17 +86,29 @@ fn schema(dice: &mut Dice, depth: u32) -> Value {
             7 => ("maxLength", json!(dice.roll(3))),
             8 => ("pattern", json!(*dice.pick(&PATTERNS))),
             9 | 10 => ("properties", named(dice, depth)),
-            11 => ("patternProperties", json!({(*dice.pick(&PATTERNS)): schema(dice, depth - 1)})),
+            11 => (
+                "patternProperties",
+                json!({(*dice.pick(&PATTERNS)): schema(dice, depth - 1)}),
+            ),
             12 => ("additionalProperties", schema(dice, depth - 1)),
             13 => ("propertyNames", json!({"pattern": *dice.pick(&PATTERNS)})),
             14 => ("propertyNames", json!({"maxLength": dice.roll(3)})),
             15 | 16 => ("required", json!([*dice.pick(&KEYS)])),
             17 => ("minProperties", json!(dice.roll(3))),
             18 => ("maxProperties", json!(dice.roll(3))),
-            19 => ("dependentRequired", json!({(*dice.pick(&KEYS)): [*dice.pick(&KEYS)]})),
-            20 => ("dependentSchemas", json!({(*dice.pick(&KEYS)): schema(dice, depth - 1)})),
+            19 => (
+                "dependentRequired",
+                json!({(*dice.pick(&KEYS)): [*dice.pick(&KEYS)]}),
+            ),
+            20 => (
+                "dependentSchemas",
+                json!({(*dice.pick(&KEYS)): schema(dice, depth - 1)}),
+            ),
             21 => ("items", schema(dice, depth - 1)),
-            22 => ("prefixItems", json!([schema(dice, depth - 1), schema(dice, depth - 1)])),
+            22 => (
+                "prefixItems",
+                json!([schema(dice, depth - 1), schema(dice, depth - 1)]),
+            ),
             23 => ("contains", schema(dice, depth - 1)),
             24 => ("minContains", json!(dice.roll(3))),
             25 => ("maxContains", json!(dice.roll(3))),
@@ -91,9 +117,22 @@ fn schema(dice: &mut Dice, depth: u32) -> Value {
             28 => ("uniqueItems", json!(true)),
             29 => ("unevaluatedItems", schema(dice, depth - 1)),
             30 => ("unevaluatedProperties", schema(dice, depth - 1)),
-            31 => ("allOf", json!([schema(dice, depth - 1), schema(dice, depth - 1)])),
-            32 => ("anyOf", json!([schema(dice, depth - 1), schema(dice, depth - 1)])),
-            33 | 34 => ("oneOf", json!([schema(dice, depth - 1), schema(dice, depth - 1), schema(dice, depth - 1)])),
+            31 => (
+                "allOf",
+                json!([schema(dice, depth - 1), schema(dice, depth - 1)]),
+            ),
+            32 => (
+                "anyOf",
+                json!([schema(dice, depth - 1), schema(dice, depth - 1)]),
+            ),
+            33 | 34 => (
+                "oneOf",
+                json!([
+                    schema(dice, depth - 1),
+                    schema(dice, depth - 1),
+                    schema(dice, depth - 1)
+                ]),
+            ),
             35 => ("not", schema(dice, depth - 1)),
             36 => {
                 out.insert("then".into(), schema(dice, depth - 1));
@@ -120,13 +159,19 @@ fn root(dice: &mut Dice) -> Value {
         Value::Object(map) => map,
         other => Map::from_iter([("not".to_owned(), json!({ "not": other }))]),
     };
-    out.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
+    out.insert(
+        "$schema".into(),
+        json!("https://json-schema.org/draft/2020-12/schema"),
+    );
     out.insert("$defs".into(), json!({"d": schema(dice, 1)}));
     Value::Object(out)
 }
 
 fn options() -> SchemaOptions {
-    SchemaOptions { lexical: Lexical::Full, ..flexible() }
+    SchemaOptions {
+        lexical: Lexical::Full,
+        ..flexible()
+    }
 }
 
 #[test]
@@ -137,17 +182,23 @@ fn agrees_with_a_validator() {
     for seed in from..to {
         let mut dice = Dice(seed);
         let schema = root(&mut dice);
-        let Ok(validator) = jsonschema::options().should_validate_formats(false).build(&schema) else { continue };
-        let mut machine = match super::reader(&schema, &options(), &ByteSet::ALL, &Limits::default()) {
-            Ok((machine, _)) => Some(machine),
-            Err(ConstrainError::Unsatisfiable { .. }) => None,
-            // The random definition refers to itself.
-            Err(ConstrainError::Schema { keyword, .. }) if keyword == "$ref" => continue,
-            Err(error) => {
-                wrong.push(format!("seed {seed}: {error}"));
-                continue;
-            }
+        let Ok(validator) = jsonschema::options()
+            .should_validate_formats(false)
+            .build(&schema)
+        else {
+            continue;
         };
+        let mut machine =
+            match super::reader(&schema, &options(), &ByteSet::ALL, &Limits::default()) {
+                Ok((machine, _)) => Some(machine),
+                Err(ConstrainError::Unsatisfiable { .. }) => None,
+                // The random definition refers to itself.
+                Err(ConstrainError::Schema { keyword, .. }) if keyword == "$ref" => continue,
+                Err(error) => {
+                    wrong.push(format!("seed {seed}: {error}"));
+                    continue;
+                }
+            };
         for _ in 0..12 {
             let instance = value(&mut dice, 3);
             let text = instance.to_string();
@@ -158,11 +209,18 @@ fn agrees_with_a_validator() {
             };
             match taken {
                 Ok(taken) if taken.is_ok() == valid => {}
-                other => wrong.push(format!("seed {seed}: valid {valid}, {other:?}: {text} under {schema}")),
+                other => wrong.push(format!(
+                    "seed {seed}: valid {valid}, {other:?}: {text} under {schema}"
+                )),
             }
         }
     }
-    assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong[..wrong.len().min(12)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(12)].join("\n")
+    );
 }
 
 #[test]
@@ -173,19 +231,37 @@ fn no_dead_ends_and_what_is_written_is_valid() {
     for seed in from..to {
         let mut dice = Dice(seed);
         let schema = root(&mut dice);
-        let Ok(validator) = jsonschema::options().should_validate_formats(false).build(&schema) else { continue };
-        let Ok((mut machine, _)) = super::reader(&schema, &options(), &ByteSet::ALL, &Limits::default()) else { continue };
+        let Ok(validator) = jsonschema::options()
+            .should_validate_formats(false)
+            .build(&schema)
+        else {
+            continue;
+        };
+        let Ok((mut machine, _)) =
+            super::reader(&schema, &options(), &ByteSet::ALL, &Limits::default())
+        else {
+            continue;
+        };
         for _ in 0..4 {
             if let Some(complaint) = walk(&mut machine, &validator, &mut dice) {
                 wrong.push(format!("seed {seed}: {complaint} under {schema}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong[..wrong.len().min(12)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(12)].join("\n")
+    );
 }
 
 /// Writes a random text; what is wrong with it.
-fn walk(machine: &mut super::reader::Reader, validator: &jsonschema::Validator, dice: &mut Dice) -> Option<String> {
+fn walk(
+    machine: &mut super::reader::Reader,
+    validator: &jsonschema::Validator,
+    dice: &mut Dice,
+) -> Option<String> {
     const FAVOURED: &[u8] = b"\"}]:,nulltrefalse0123ab{[";
     const LONGEST: usize = 400;
     let mut run = Run::new(machine);
@@ -205,7 +281,13 @@ fn walk(machine: &mut super::reader::Reader, validator: &jsonschema::Validator, 
         }
         if !taken {
             // By order: closing and printable characters first.
-            let order = b"\"}],:".iter().copied().chain(b'!'..=b'~').chain([b' ']).chain(0x80..=0xff).chain(0..=0x1f);
+            let order = b"\"}],:"
+                .iter()
+                .copied()
+                .chain(b'!'..=b'~')
+                .chain([b' '])
+                .chain(0x80..=0xff)
+                .chain(0..=0x1f);
             for byte in order {
                 if run.push(byte).unwrap() {
                     text.push(byte);
@@ -223,6 +305,8 @@ fn walk(machine: &mut super::reader::Reader, validator: &jsonschema::Validator, 
         }
     }
     let text = String::from_utf8_lossy(&text).into_owned();
-    let Ok(instance) = serde_json::from_str::<Value>(&text) else { return Some(format!("no JSON: {text}")) };
+    let Ok(instance) = serde_json::from_str::<Value>(&text) else {
+        return Some(format!("no JSON: {text}"));
+    };
     (!validator.is_valid(&instance)).then(|| format!("not valid: {text}"))
 }

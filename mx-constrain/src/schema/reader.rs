@@ -63,7 +63,11 @@ const POP: Packed = 3;
 /// What is known about a state's bytes.
 #[derive(Debug)]
 enum Row {
-    Few { count: u8, bytes: [u8; FEW], steps: [Packed; FEW] },
+    Few {
+        count: u8,
+        bytes: [u8; FEW],
+        steps: [Packed; FEW],
+    },
     All(Box<[Packed; 256]>),
 }
 
@@ -85,7 +89,11 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(mut engine: Engine) -> Result<Self, ConstrainError> {
         let must = engine.literal(engine.graph.root, 0);
-        let goal = engine.frames.goals.intern(super::frames::Goal { must, reports: Vec::new(), track: false });
+        let goal = engine.frames.goals.intern(super::frames::Goal {
+            must,
+            reports: Vec::new(),
+            track: false,
+        });
         engine.frames.places.intern(Place::document(goal));
         let mut reader = Self {
             engine,
@@ -98,17 +106,27 @@ impl Reader {
         };
         if !reader.engine.possible_any(must)? {
             let place = reader.engine.graph.pointer(reader.engine.graph.root);
-            return Err(ConstrainError::Unsatisfiable { place, reason: "no value has all properties that it asks for".into() });
+            return Err(ConstrainError::Unsatisfiable {
+                place,
+                reason: "no value has all properties that it asks for".into(),
+            });
         }
         let blanks = u32::from(reader.engine.options.whitespace == Whitespace::PythonLike);
-        reader.start = reader.state(Spot::Value { place: DOCUMENT, blanks })?;
+        reader.start = reader.state(Spot::Value {
+            place: DOCUMENT,
+            blanks,
+        })?;
         Ok(reader)
     }
 
     pub(super) fn state(&mut self, spot: Spot) -> Result<State, ConstrainError> {
         let id = self.spots.intern(spot);
         if id as usize == self.rows.len() {
-            self.rows.push(Row::Few { count: 0, bytes: [0; FEW], steps: [0; FEW] });
+            self.rows.push(Row::Few {
+                count: 0,
+                bytes: [0; FEW],
+                steps: [0; FEW],
+            });
             Limits::check("max_states", self.rows.len(), self.engine.limits.max_states)?;
         }
         Ok(id)
@@ -122,17 +140,23 @@ impl Reader {
         match spot {
             Spot::Key { core, part } => match self.engine.had_name(core, part)? {
                 true => Ok(state),
-                false => self.state(Spot::Key { core, part: part.anonymous() }),
+                false => self.state(Spot::Key {
+                    core,
+                    part: part.anonymous(),
+                }),
             },
-            Spot::First { core, blanks } if self.hides_names(core) => {
-                self.state(Spot::First { core, blanks: blanks | ANONYMOUS })
-            }
-            Spot::After { core, blanks } if self.hides_names(core) => {
-                self.state(Spot::After { core, blanks: blanks | ANONYMOUS })
-            }
-            Spot::Comma { core, blanks } if self.hides_names(core) => {
-                self.state(Spot::Comma { core, blanks: blanks | ANONYMOUS })
-            }
+            Spot::First { core, blanks } if self.hides_names(core) => self.state(Spot::First {
+                core,
+                blanks: blanks | ANONYMOUS,
+            }),
+            Spot::After { core, blanks } if self.hides_names(core) => self.state(Spot::After {
+                core,
+                blanks: blanks | ANONYMOUS,
+            }),
+            Spot::Comma { core, blanks } if self.hides_names(core) => self.state(Spot::Comma {
+                core,
+                blanks: blanks | ANONYMOUS,
+            }),
             _ => Ok(state),
         }
     }
@@ -152,20 +176,33 @@ impl Reader {
             + engine.strings.bytes()
             + engine.numbers.bytes()
             + engine.frames.bytes()
-            + engine.graph.patterns.iter().map(|p| p.dfa.bytes()).sum::<usize>()
+            + engine
+                .graph
+                .patterns
+                .iter()
+                .map(|p| p.dfa.bytes())
+                .sum::<usize>()
     }
 
     #[inline]
     pub(super) fn step(&mut self, state: State, byte: u8) -> Result<Step, ConstrainError> {
         let known = match self.rows.get(state as usize) {
             Some(Row::All(table)) => table[usize::from(byte)],
-            Some(Row::Few { count, bytes, steps }) => {
+            Some(Row::Few {
+                count,
+                bytes,
+                steps,
+            }) => {
                 let at = bytes[..usize::from(*count)].iter().position(|&b| b == byte);
                 at.map_or(0, |at| steps[at])
             }
             None => DEAD,
         };
-        let packed = if known == 0 { self.learn(state, byte)? } else { known };
+        let packed = if known == 0 {
+            self.learn(state, byte)?
+        } else {
+            known
+        };
         let index = packed >> 2;
         Ok(match packed & 3 {
             STAY => Step::Stay(index),
@@ -188,7 +225,12 @@ impl Reader {
             Step::Pop(verdict) => verdict << 2 | POP,
         };
         let row = &mut self.rows[state as usize];
-        if let Row::Few { count, bytes, steps } = row {
+        if let Row::Few {
+            count,
+            bytes,
+            steps,
+        } = row
+        {
             if let Some(free) = bytes.get_mut(usize::from(*count)) {
                 *free = byte;
                 steps[usize::from(*count)] = packed;
@@ -202,7 +244,11 @@ impl Reader {
             *row = Row::All(table);
             self.tables += 1;
             if self.tables.is_multiple_of(256) {
-                Limits::check("max_table_bytes", self.table_bytes(), self.engine.limits.max_table_bytes)?;
+                Limits::check(
+                    "max_table_bytes",
+                    self.table_bytes(),
+                    self.engine.limits.max_table_bytes,
+                )?;
             }
         }
         if let Row::All(table) = &mut self.rows[state as usize] {
@@ -229,7 +275,9 @@ impl Reader {
             Spot::First { core, blanks } => self.first(core, blanks, byte),
             Spot::After { core, blanks } => self.after(core, blanks, byte),
             Spot::Comma { core, blanks } => match byte {
-                b'"' if !self.needs_space(Gap::Separator, blanks & !ANONYMOUS) => self.open_key(core, blanks),
+                b'"' if !self.needs_space(Gap::Separator, blanks & !ANONYMOUS) => {
+                    self.open_key(core, blanks)
+                }
                 _ => Ok(Step::Dead),
             },
             Spot::Key { core, part } => self.key(core, part, byte),
@@ -247,13 +295,15 @@ impl Reader {
                     return self.stay(Spot::Number { place, number });
                 }
                 match byte {
-                    b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' => match self.number_ends(place, number)? {
-                        Some(next) => {
-                            let next = self.state(next)?;
-                            self.compute(next, byte)
+                    b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' => {
+                        match self.number_ends(place, number)? {
+                            Some(next) => {
+                                let next = self.state(next)?;
+                                self.compute(next, byte)
+                            }
+                            None => Ok(Step::Dead),
                         }
-                        None => Ok(Step::Dead),
-                    },
+                    }
                     _ => Ok(Step::Dead),
                 }
             }
@@ -268,26 +318,40 @@ impl Reader {
 
     /// Whether a space is still missing where exactly one belongs.
     fn needs_space(&self, gap: Gap, blanks: u32) -> bool {
-        self.engine.options.whitespace == Whitespace::PythonLike && gap == Gap::Separator && blanks == 0
+        self.engine.options.whitespace == Whitespace::PythonLike
+            && gap == Gap::Separator
+            && blanks == 0
     }
 
     /// What a blank does: `None` where it is no blank but a character or the end of a number.
     fn blank(&mut self, spot: Spot, byte: u8) -> Result<Option<Step>, ConstrainError> {
         let (gap, blanks) = match spot {
-            Spot::Value { place: DOCUMENT, blanks } | Spot::Done { blanks } => (Gap::Outside, blanks),
+            Spot::Value {
+                place: DOCUMENT,
+                blanks,
+            }
+            | Spot::Done { blanks } => (Gap::Outside, blanks),
             Spot::Value { blanks, .. } | Spot::Comma { blanks, .. } => (Gap::Separator, blanks),
-            Spot::First { blanks, .. } | Spot::After { blanks, .. } | Spot::Colon { blanks, .. } => (Gap::Inside, blanks),
+            Spot::First { blanks, .. }
+            | Spot::After { blanks, .. }
+            | Spot::Colon { blanks, .. } => (Gap::Inside, blanks),
             Spot::Key { .. } | Spot::Text { .. } | Spot::Number { .. } => return Ok(None),
             Spot::Word { .. } | Spot::Wait { .. } => return Ok(Some(Step::Dead)),
         };
         let (blanks, anonymous) = (blanks & !ANONYMOUS, blanks & ANONYMOUS);
         let next = match self.engine.options.whitespace {
             Whitespace::Compact => None,
-            Whitespace::PythonLike => (gap == Gap::Separator && blanks == 0 && byte == b' ').then_some(1),
+            Whitespace::PythonLike => {
+                (gap == Gap::Separator && blanks == 0 && byte == b' ').then_some(1)
+            }
             Whitespace::Flexible => Some(0),
-            Whitespace::Bounded(most) => (gap != Gap::Outside && blanks < most).then_some(blanks + 1),
+            Whitespace::Bounded(most) => {
+                (gap != Gap::Outside && blanks < most).then_some(blanks + 1)
+            }
         };
-        let Some(blanks) = next.map(|blanks| blanks | anonymous) else { return Ok(Some(Step::Dead)) };
+        let Some(blanks) = next.map(|blanks| blanks | anonymous) else {
+            return Ok(Some(Step::Dead));
+        };
         let spot = match spot {
             Spot::Value { place, .. } => Spot::Value { place, blanks },
             Spot::First { core, .. } => Spot::First { core, blanks },
@@ -329,7 +393,10 @@ impl Reader {
             Type::String => {
                 let spec = self.engine.goal_string(goal_id)?;
                 let part = self.engine.text_start(spec);
-                let (parent, child) = (self.state(Spot::Wait { place })?, self.state(Spot::Text { spec, part })?);
+                let (parent, child) = (
+                    self.state(Spot::Wait { place })?,
+                    self.state(Spot::Text { spec, part })?,
+                );
                 Ok(Step::Push { parent, child })
             }
             Type::Array | Type::Object => {
@@ -344,7 +411,9 @@ impl Reader {
     fn first(&mut self, core: CoreId, blanks: u32, byte: u8) -> Result<Step, ConstrainError> {
         let object = self.engine.frames.cores.get(core).object;
         match (object, byte) {
-            (true, b'}') | (false, b']') => Ok(self.engine.close(core).map_or(Step::Dead, Step::Pop)),
+            (true, b'}') | (false, b']') => {
+                Ok(self.engine.close(core).map_or(Step::Dead, Step::Pop))
+            }
             (true, b'"') => self.open_key(core, blanks),
             (false, _) => match self.engine.item_place(core)? {
                 Some(place) => self.value(place, byte),
@@ -357,9 +426,14 @@ impl Reader {
     fn after(&mut self, core: CoreId, blanks: u32, byte: u8) -> Result<Step, ConstrainError> {
         let object = self.engine.frames.cores.get(core).object;
         match (object, byte) {
-            (true, b'}') | (false, b']') => Ok(self.engine.close(core).map_or(Step::Dead, Step::Pop)),
+            (true, b'}') | (false, b']') => {
+                Ok(self.engine.close(core).map_or(Step::Dead, Step::Pop))
+            }
             (true, b',') => match self.engine.key_start(core)? {
-                Some(_) => self.stay(Spot::Comma { core, blanks: blanks & ANONYMOUS }),
+                Some(_) => self.stay(Spot::Comma {
+                    core,
+                    blanks: blanks & ANONYMOUS,
+                }),
                 None => Ok(Step::Dead),
             },
             (false, b',') => match self.engine.item_place(core)? {
@@ -372,7 +446,10 @@ impl Reader {
 
     fn open_key(&mut self, core: CoreId, blanks: u32) -> Result<Step, ConstrainError> {
         match self.engine.key_start(core)? {
-            Some(part) if blanks & ANONYMOUS != 0 => self.stay(Spot::Key { core, part: part.anonymous() }),
+            Some(part) if blanks & ANONYMOUS != 0 => self.stay(Spot::Key {
+                core,
+                part: part.anonymous(),
+            }),
             Some(part) => self.stay(Spot::Key { core, part }),
             None => Ok(Step::Dead),
         }
@@ -386,13 +463,23 @@ impl Reader {
         }
     }
 
-    fn word(&mut self, place: PlaceId, kind: Type, at: u8, byte: u8) -> Result<Step, ConstrainError> {
+    fn word(
+        &mut self,
+        place: PlaceId,
+        kind: Type,
+        at: u8,
+        byte: u8,
+    ) -> Result<Step, ConstrainError> {
         let word = letters(kind);
         if word.get(usize::from(at)) != Some(&byte) {
             return Ok(Step::Dead);
         }
         if usize::from(at) + 1 < word.len() {
-            return self.stay(Spot::Word { place, kind, at: at + 1 });
+            return self.stay(Spot::Word {
+                place,
+                kind,
+                at: at + 1,
+            });
         }
         let verdict = self.engine.word_verdict(place, kind)?;
         match self.finish(place, verdict)? {
@@ -402,23 +489,44 @@ impl Reader {
     }
 
     /// The state behind a number; `None` where it may not end.
-    fn number_ends(&mut self, place: PlaceId, number: NumberState) -> Result<Option<Spot>, ConstrainError> {
-        let Some((reports, value)) = self.engine.number_verdict(number) else { return Ok(None) };
+    fn number_ends(
+        &mut self,
+        place: PlaceId,
+        number: NumberState,
+    ) -> Result<Option<Spot>, ConstrainError> {
+        let Some((reports, value)) = self.engine.number_verdict(number) else {
+            return Ok(None);
+        };
         let goal = self.engine.frames.places.get(place).goal;
         let track = self.engine.frames.goals.get(goal).track;
         let value = track.then_some(Scalar::Number(value));
-        let verdict = self.engine.frames.verdicts.intern(Verdict { reports, value });
+        let verdict = self
+            .engine
+            .frames
+            .verdicts
+            .intern(Verdict { reports, value });
         self.finish(place, verdict)
     }
 
-    fn finish(&mut self, place: PlaceId, verdict: VerdictId) -> Result<Option<Spot>, ConstrainError> {
+    fn finish(
+        &mut self,
+        place: PlaceId,
+        verdict: VerdictId,
+    ) -> Result<Option<Spot>, ConstrainError> {
         if place == DOCUMENT {
             return Ok(Some(Spot::Done { blanks: 0 }));
         }
-        Ok(self.engine.after_value(place, verdict)?.map(|core| Spot::After { core, blanks: 0 }))
+        Ok(self
+            .engine
+            .after_value(place, verdict)?
+            .map(|core| Spot::After { core, blanks: 0 }))
     }
 
-    pub(super) fn resume(&mut self, parent: State, verdict: VerdictId) -> Result<Option<State>, ConstrainError> {
+    pub(super) fn resume(
+        &mut self,
+        parent: State,
+        verdict: VerdictId,
+    ) -> Result<Option<State>, ConstrainError> {
         if let Some(&known) = self.resumed.get(&(parent, verdict)) {
             return Ok(known);
         }
@@ -438,7 +546,10 @@ impl Reader {
     pub(super) fn accepting(&mut self, state: State) -> Result<bool, ConstrainError> {
         Ok(match *self.spots.get(state) {
             Spot::Done { .. } => true,
-            Spot::Number { place: DOCUMENT, number } => self.engine.number_verdict(number).is_some(),
+            Spot::Number {
+                place: DOCUMENT,
+                number,
+            } => self.engine.number_verdict(number).is_some(),
             _ => false,
         })
     }
@@ -480,7 +591,10 @@ impl Engine {
         if facts.len() == 1 && !track {
             return Ok(PLAIN);
         }
-        let reports = facts[1..].iter().map(|&fact| fact == super::expr::TRUE).collect();
+        let reports = facts[1..]
+            .iter()
+            .map(|&fact| fact == super::expr::TRUE)
+            .collect();
         let value = track.then_some(match kind {
             Type::Null => Scalar::Null,
             Type::No => Scalar::No,

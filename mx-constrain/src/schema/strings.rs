@@ -9,8 +9,8 @@ use super::expr::{Expr, ExprId, FALSE};
 use super::node::{KeyId, PatternId};
 use super::product::{NOWHERE, ProductId, Products, Spot};
 use super::trie::{OFF, Trie, TrieNode};
-use crate::hash::FastMap;
 use crate::ConstrainError;
+use crate::hash::FastMap;
 
 /// A combination of facts about one string.
 pub(super) type SpecId = u32;
@@ -126,7 +126,11 @@ pub(super) enum StringFact<'a> {
 
 impl Engine {
     /// Whether a fact holds for a string.
-    pub(super) fn string_fact(&mut self, facts: ExprId, about: &StringFact<'_>) -> Result<bool, ConstrainError> {
+    pub(super) fn string_fact(
+        &mut self,
+        facts: ExprId,
+        about: &StringFact<'_>,
+    ) -> Result<bool, ConstrainError> {
         let mut leaves = Vec::new();
         self.facts.leaves(facts, &mut |leaf| leaves.push(leaf));
         leaves.sort_unstable();
@@ -135,26 +139,40 @@ impl Engine {
         for &leaf in &leaves {
             held.push(self.string_atom(leaf, about)?);
         }
-        let value = self.facts.evaluate(facts, &mut |leaf| leaves.binary_search(&leaf).ok().map(|i| held[i]));
+        let value = self.facts.evaluate(facts, &mut |leaf| {
+            leaves.binary_search(&leaf).ok().map(|i| held[i])
+        });
         Ok(value.unwrap_or(false))
     }
 
     /// Whether an atom holds for a string.
-    pub(super) fn string_atom(&mut self, atom: AtomId, about: &StringFact<'_>) -> Result<bool, ConstrainError> {
+    pub(super) fn string_atom(
+        &mut self,
+        atom: AtomId,
+        about: &StringFact<'_>,
+    ) -> Result<bool, ConstrainError> {
         Ok(match (self.atom(atom), about) {
-            (Atom::LengthGe(n), StringFact::Text(text)) => text.chars().count() as u64 >= u64::from(n),
+            (Atom::LengthGe(n), StringFact::Text(text)) => {
+                text.chars().count() as u64 >= u64::from(n)
+            }
             (Atom::LengthGe(n), StringFact::Open(_, _, len)) => *len >= n,
             (Atom::Pattern(p), StringFact::Text(text)) => self.pattern_holds(p, text)?,
-            (Atom::Pattern(p), StringFact::Open(product, spot, _)) => self.pattern_matches(*product, *spot, p),
-            (Atom::StringIn(set), StringFact::Text(text)) => {
-                self.graph.string_sets[set as usize].binary_search_by(|s| s.as_ref().cmp(text)).is_ok()
+            (Atom::Pattern(p), StringFact::Open(product, spot, _)) => {
+                self.pattern_matches(*product, *spot, p)
             }
+            (Atom::StringIn(set), StringFact::Text(text)) => self.graph.string_sets[set as usize]
+                .binary_search_by(|s| s.as_ref().cmp(text))
+                .is_ok(),
             _ => false,
         })
     }
 
     /// The specification for facts of which the first must hold.
-    pub(super) fn string_spec(&mut self, facts: Vec<ExprId>, track: bool) -> Result<SpecId, ConstrainError> {
+    pub(super) fn string_spec(
+        &mut self,
+        facts: Vec<ExprId>,
+        track: bool,
+    ) -> Result<SpecId, ConstrainError> {
         if let Some(&id) = self.strings.ids.get(&(facts.clone(), track)) {
             return Ok(id);
         }
@@ -174,20 +192,30 @@ impl Engine {
         named.dedup();
         let mut allowed = Vec::with_capacity(named.len());
         for text in &named {
-            allowed.push(self.writable(text) && self.string_fact(facts[0], &StringFact::Text(text))?);
+            allowed
+                .push(self.writable(text) && self.string_fact(facts[0], &StringFact::Text(text))?);
         }
-        let keys: Vec<KeyId> = named.iter().map(|text| self.graph.keys.intern(text)).collect();
+        let keys: Vec<KeyId> = named
+            .iter()
+            .map(|text| self.graph.keys.intern(text))
+            .collect();
         let trie = Trie::new(named, keys, |i| allowed[i]);
         let open = self.open_strings(&facts)?;
         let id = self.strings.all.len() as SpecId;
-        self.strings.all.push(Arc::new(StringSpec { facts: facts.clone(), track, trie, open }));
+        self.strings.all.push(Arc::new(StringSpec {
+            facts: facts.clone(),
+            track,
+            trie,
+            open,
+        }));
         self.strings.ids.insert((facts, track), id);
         Ok(id)
     }
 
     /// Whether the vocabulary can spell a string without escapes of printable characters.
     pub(super) fn writable(&self, text: &str) -> bool {
-        text.bytes().all(|b| b < 0x20 || b == b'"' || b == b'\\' || self.alphabet.contains(b))
+        text.bytes()
+            .all(|b| b < 0x20 || b == b'"' || b == b'\\' || self.alphabet.contains(b))
     }
 
     fn open_strings(&mut self, facts: &[ExprId]) -> Result<Option<Open>, ConstrainError> {
@@ -199,7 +227,10 @@ impl Engine {
                 sets.retain(|&leaf| matches!(self.atom(leaf), Atom::StringIn(_)));
                 sets
             };
-            open.push(self.facts.substitute(fact, &mut |_, leaf| sets.contains(&leaf).then_some(FALSE)));
+            open.push(
+                self.facts
+                    .substitute(fact, &mut |_, leaf| sets.contains(&leaf).then_some(FALSE)),
+            );
         }
         if open[0] == FALSE {
             return Ok(None);
@@ -220,7 +251,12 @@ impl Engine {
         patterns.dedup();
         let life = self.life(open[0]);
         let product = self.product(patterns);
-        Ok(Some(Open { product, facts: open, saturation, life }))
+        Ok(Some(Open {
+            product,
+            facts: open,
+            saturation,
+            life,
+        }))
     }
 
     /// How to find out whether strings can be completed so that a fact holds.
@@ -252,12 +288,20 @@ impl Engine {
                     }
                 }
                 if plain && min <= max {
-                    return if max == u32::MAX { Life::Free } else { Life::UpTo(max) };
+                    return if max == u32::MAX {
+                        Life::Free
+                    } else {
+                        Life::UpTo(max)
+                    };
                 }
             }
             _ => {}
         }
-        if patterns == 0 && lengths > 0 { Life::Lengths } else { Life::Search }
+        if patterns == 0 && lengths > 0 {
+            Life::Lengths
+        } else {
+            Life::Search
+        }
     }
 
     /// Whether any string has these facts.
@@ -277,7 +321,13 @@ impl Engine {
     }
 
     /// Whether a text that no fact names can be completed.
-    pub(super) fn open_alive(&mut self, id: SpecId, open: &Open, spot: Spot, len: u32) -> Result<bool, ConstrainError> {
+    pub(super) fn open_alive(
+        &mut self,
+        id: SpecId,
+        open: &Open,
+        spot: Spot,
+        len: u32,
+    ) -> Result<bool, ConstrainError> {
         if spot == NOWHERE {
             return Ok(false);
         }
@@ -303,7 +353,8 @@ impl Engine {
                 if let Some(&known) = self.strings.alive.get(&(id, spot, len)) {
                     return Ok(known);
                 }
-                let path = self.search_string(open.product, open.facts[0], open.saturation, spot, len)?;
+                let path =
+                    self.search_string(open.product, open.facts[0], open.saturation, spot, len)?;
                 match path {
                     Some(path) => {
                         for (spot, len) in path {
@@ -375,7 +426,10 @@ impl Engine {
             _ => None,
         };
         match self.facts.get(fact) {
-            Expr::And(parts) => parts.iter().filter_map(|&part| leaf_pattern(part)).collect(),
+            Expr::And(parts) => parts
+                .iter()
+                .filter_map(|&part| leaf_pattern(part))
+                .collect(),
             _ => leaf_pattern(fact).into_iter().collect(),
         }
     }
@@ -389,12 +443,17 @@ impl Engine {
         product: Option<(ProductId, Spot)>,
         alive: &mut dyn FnMut(&mut Self, TrieNode, Spot) -> Result<bool, ConstrainError>,
     ) -> Result<bool, ConstrainError> {
-        let (Some(low), Some(high)) = (char_from(low), char_until(high)) else { return Ok(false) };
+        let (Some(low), Some(high)) = (char_from(low), char_until(high)) else {
+            return Ok(false);
+        };
         if low > high {
             return Ok(false);
         }
         for sequence in Utf8Sequences::new(low, high) {
-            let mut front = vec![(trie.map_or(OFF, |(_, node)| node), product.map_or(NOWHERE, |(_, spot)| spot))];
+            let mut front = vec![(
+                trie.map_or(OFF, |(_, node)| node),
+                product.map_or(NOWHERE, |(_, spot)| spot),
+            )];
             for range in sequence.as_slice() {
                 let mut next = Vec::new();
                 for &(node, spot) in &front {
@@ -423,9 +482,9 @@ impl Engine {
 }
 
 fn char_from(code: u32) -> Option<char> {
-    char::from_u32(code).or_else(|| if code < 0xe000 { Some('\u{e000}') } else { None })
+    char::from_u32(code).or((code < 0xe000).then_some('\u{e000}'))
 }
 
 fn char_until(code: u32) -> Option<char> {
-    char::from_u32(code).or_else(|| if code >= 0xd800 { Some('\u{d7ff}') } else { None })
+    char::from_u32(code).or((code >= 0xd800).then_some('\u{d7ff}'))
 }

@@ -18,12 +18,17 @@ pub(crate) struct Run<'m> {
 impl<'m> Run<'m> {
     pub(crate) fn new(machine: &'m mut dyn Machine) -> Self {
         let start = machine.start();
-        Self { machine, stack: vec![start] }
+        Self {
+            machine,
+            stack: vec![start],
+        }
     }
 
     /// Whether the byte was taken.
     pub(crate) fn push(&mut self, byte: u8) -> Result<bool, ConstrainError> {
-        let Some(top) = self.stack.pop() else { return Ok(false) };
+        let Some(top) = self.stack.pop() else {
+            return Ok(false);
+        };
         match self.machine.step(top, byte)? {
             Step::Dead => {
                 self.stack.push(top);
@@ -54,7 +59,10 @@ impl<'m> Run<'m> {
 }
 
 pub(crate) fn flexible() -> SchemaOptions {
-    SchemaOptions { whitespace: Whitespace::Flexible, ..Default::default() }
+    SchemaOptions {
+        whitespace: Whitespace::Flexible,
+        ..Default::default()
+    }
 }
 
 fn compile(schema: &Value, options: &SchemaOptions) -> Result<Reader, ConstrainError> {
@@ -62,23 +70,37 @@ fn compile(schema: &Value, options: &SchemaOptions) -> Result<Reader, ConstrainE
 }
 
 /// Whether a machine takes a whole text; where it stopped otherwise.
-pub(crate) fn read(machine: &mut dyn Machine, text: &str) -> Result<Result<(), usize>, ConstrainError> {
+pub(crate) fn read(
+    machine: &mut dyn Machine,
+    text: &str,
+) -> Result<Result<(), usize>, ConstrainError> {
     let mut run = Run::new(machine);
     for (i, &byte) in text.as_bytes().iter().enumerate() {
         if !run.push(byte)? {
             return Ok(Err(i));
         }
     }
-    Ok(if run.accepting()? { Ok(()) } else { Err(text.len()) })
+    Ok(if run.accepting()? {
+        Ok(())
+    } else {
+        Err(text.len())
+    })
 }
 
 fn check(schema: Value, good: &[&str], bad: &[&str]) {
     let mut machine = compile(&schema, &flexible()).unwrap();
     for text in good {
-        assert_eq!(read(&mut machine, text), Ok(Ok(())), "{schema} must take {text}");
+        assert_eq!(
+            read(&mut machine, text),
+            Ok(Ok(())),
+            "{schema} must take {text}"
+        );
     }
     for text in bad {
-        assert!(read(&mut machine, text).unwrap().is_err(), "{schema} must refuse {text}");
+        assert!(
+            read(&mut machine, text).unwrap().is_err(),
+            "{schema} must refuse {text}"
+        );
     }
 }
 
@@ -87,8 +109,19 @@ fn plain_objects() {
     check(
         json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer", "minimum": 0}},
                "required": ["a"], "additionalProperties": false}),
-        &[r#"{"a": "x"}"#, r#"{"b": 12, "a": "\u00e9\n"}"#, r#"{"a":"","b":0}"#],
-        &["{}", r#"{"a": 1}"#, r#"{"a": "x", "c": 1}"#, r#"{"a": "x", "a": "y"}"#, r#"{"a":"x","b":-1}"#, r#"{"a":"x","b":1.5}"#],
+        &[
+            r#"{"a": "x"}"#,
+            r#"{"b": 12, "a": "\u00e9\n"}"#,
+            r#"{"a":"","b":0}"#,
+        ],
+        &[
+            "{}",
+            r#"{"a": 1}"#,
+            r#"{"a": "x", "c": 1}"#,
+            r#"{"a": "x", "a": "y"}"#,
+            r#"{"a":"x","b":-1}"#,
+            r#"{"a":"x","b":1.5}"#,
+        ],
     );
 }
 

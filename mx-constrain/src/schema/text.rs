@@ -1,13 +1,11 @@
 //! Characters of strings and property names: escapes, names spelled out, and everything else.
 
 use super::engine::{Engine, Scalar};
-use super::frames::{ANY_KEY, ClassId, CoreId, ObjectShape, Verdict};
-use super::node::KeyId;
+use super::frames::{CoreId, ObjectShape, Verdict};
 use super::options::Lexical;
 use super::product::{NOWHERE, ProductId, Spot};
 use super::strings::{ANY_TEXT, NO_TEXT, StringFact, StringSpec};
 use super::trie::{OFF, Trie, TrieNode};
-use crate::machine::Plain;
 use crate::{ByteSet, ConstrainError};
 
 /// Where a string stands.
@@ -22,18 +20,26 @@ pub(super) struct Part {
     /// The text itself, where it matters.
     pub(super) text: u32,
     /// Inside an escape, see [`Escape`].
-    escape: Escape,
+    pub(super) escape: Escape,
 }
 
 impl Part {
     /// The same place in a text that is not told from others.
     pub(super) fn anonymous(self) -> Self {
-        Self { text: ANY_TEXT, ..self }
+        Self {
+            text: ANY_TEXT,
+            ..self
+        }
     }
 
     /// The same place in a string that none of those spelled out begins with.
     pub(super) fn unnamed(self, len: u32, anonymous: bool) -> Self {
-        Self { node: OFF, len, text: if anonymous { ANY_TEXT } else { self.text }, ..self }
+        Self {
+            node: OFF,
+            len,
+            text: if anonymous { ANY_TEXT } else { self.text },
+            ..self
+        }
     }
 
     /// Whether the string stands outside an escape.
@@ -43,7 +49,7 @@ impl Part {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Escape {
+pub(super) enum Escape {
     None,
     /// Behind a backslash.
     Begun,
@@ -67,173 +73,101 @@ pub(super) enum StringStep {
 
 /// Which string is read.
 #[derive(Clone, Copy)]
-enum In<'a> {
+pub(super) enum In<'a> {
     Value(u32, &'a StringSpec),
     Name(CoreId, &'a ObjectShape),
 }
 
 impl In<'_> {
-    fn trie(&self) -> &Trie {
+    pub(super) fn trie(&self) -> &Trie {
         match self {
             Self::Value(_, spec) => &spec.trie,
             Self::Name(_, shape) => &shape.trie,
         }
     }
 
-    fn product(&self) -> Option<(ProductId, u32)> {
+    pub(super) fn product(&self) -> Option<(ProductId, u32)> {
         match self {
-            Self::Value(_, spec) => spec.open.as_ref().map(|open| (open.product, open.saturation)),
+            Self::Value(_, spec) => spec
+                .open
+                .as_ref()
+                .map(|open| (open.product, open.saturation)),
             Self::Name(_, shape) => Some((shape.product, shape.saturation)),
         }
     }
 }
 
 /// Escapes of one letter and what they stand for.
-const SHORT: [(u8, u8); 8] =
-    [(b'"', b'"'), (b'\\', b'\\'), (b'/', b'/'), (b'b', 8), (b'f', 12), (b'n', b'\n'), (b'r', b'\r'), (b't', b'\t')];
+pub(super) const SHORT: [(u8, u8); 8] = [
+    (b'"', b'"'),
+    (b'\\', b'\\'),
+    (b'/', b'/'),
+    (b'b', 8),
+    (b'f', 12),
+    (b'n', b'\n'),
+    (b'r', b'\r'),
+    (b't', b'\t'),
+];
 
 impl Engine {
     /// Where a string value begins.
     pub(super) fn text_start(&mut self, spec: u32) -> Part {
         let spec = &self.strings.all[spec as usize];
-        let spot = spec.open.as_ref().map_or(NOWHERE, |open| self.product_start(open.product));
-        Part { node: spec.trie.root(), spot, len: 0, text: NO_TEXT, escape: Escape::None }
+        let spot = spec
+            .open
+            .as_ref()
+            .map_or(NOWHERE, |open| self.product_start(open.product));
+        Part {
+            node: spec.trie.root(),
+            spot,
+            len: 0,
+            text: NO_TEXT,
+            escape: Escape::None,
+        }
     }
 
     /// Where a property name begins; `None` when no property may come.
     pub(super) fn key_start(&mut self, core: CoreId) -> Result<Option<Part>, ConstrainError> {
         let shape = self.object_shape(self.frames.cores.get(core).roots)?;
         let spot = self.product_start(shape.product);
-        let part = Part { node: shape.trie.root(), spot, len: 0, text: NO_TEXT, escape: Escape::None };
+        let part = Part {
+            node: shape.trie.root(),
+            spot,
+            len: 0,
+            text: NO_TEXT,
+            escape: Escape::None,
+        };
         self.settle(&In::Name(core, &shape), part)
     }
 
-    /// The first bytes behind which a plain character does not lead to the common state of free strings.
-    pub(super) fn turns_of_name(&mut self, core: CoreId, part: Part) -> Result<ByteSet, ConstrainError> {
-        let held = self.frames.cores.get(core);
-        let (roots, used) = (held.roots, held.used);
-        let shape = self.object_shape(roots)?;
-        let mut turns = shape.trie.bytes(part.node);
-        if !self.frames.cores.get(core).open_names {
-            return Ok(turns);
-        }
-        let text = match (part.node, part.text) {
-            (_, ANY_TEXT) => return Ok(turns),
-            (OFF, text) => self.strings.text(text),
-            (node, _) => shape.trie.prefix(node).to_vec(),
-        };
-        for &key in self.frames.lists.get(used) {
-            let name = self.graph.keys.get(key).as_bytes();
-            if let (true, Some(&next)) = (name.starts_with(&text), name.get(text.len())) {
-                turns.insert(next);
-            }
-        }
-        Ok(turns)
-    }
-
-    /// Which characters keep a name alive that must satisfy patterns.
-    pub(super) fn plain_pattern_name(
-        &mut self,
-        core: CoreId,
-        shape: &ObjectShape,
-        part: Part,
-    ) -> Result<Plain, ConstrainError> {
-        const MOST: usize = 48;
-        let classes = self.open_classes(shape)?;
-        let mut all = true;
-        for &class in classes.iter() {
-            all &= self.allowed(core, class)?;
-        }
-        if all {
-            return Ok(Plain::FREE);
-        }
-        // All that plain characters can lead to: when nothing of it is dead, every plain string will do.
-        let mut seen = vec![part.spot];
-        let mut free = true;
-        let mut at = 0;
-        while at < seen.len() && free {
-            let spot = seen[at];
-            at += 1;
-            for byte in Plain::ASCII.union(&ByteSet::WIDE).iter() {
-                let next = self.product_next(shape.product, spot, byte)?;
-                // Bytes that no character has there are refused everywhere.
-                if next != NOWHERE && !seen.contains(&next) {
-                    free &= seen.len() < MOST && self.name_can_end(core, shape, next, part.len, true)?;
-                    seen.push(next);
-                }
-                if !free {
-                    break;
-                }
-            }
-        }
-        if free {
-            return Ok(Plain::FREE);
-        }
-        // Otherwise the characters that lead to a place where they all stay.
-        let mut best = (ByteSet::EMPTY, NOWHERE);
-        let mut tried: Vec<Spot> = Vec::new();
-        for byte in Plain::ASCII.iter() {
-            let to = self.product_next(shape.product, part.spot, byte)?;
-            if to == NOWHERE || tried.contains(&to) {
-                continue;
-            }
-            tried.push(to);
-            let mut class = ByteSet::EMPTY;
-            for byte in Plain::ASCII.iter() {
-                if self.product_next(shape.product, part.spot, byte)? == to
-                    && self.product_next(shape.product, to, byte)? == to
-                {
-                    class.insert(byte);
-                }
-            }
-            if class.len() > best.0.len() && self.name_can_end(core, shape, to, part.len, true)? {
-                best = (class, to);
-            }
-        }
-        Ok(match best.0.is_empty() {
-            true => Plain::NONE,
-            false => Plain { ascii: best.0, chars: u32::MAX, ..Plain::NONE },
-        })
-    }
-
-    /// Where every free string without a name of its own stands.
-    pub(super) fn home_of_name(&self, shape: &ObjectShape) -> Part {
-        let spot = self.product_start(shape.product);
-        Part { node: OFF, spot, len: 0, text: ANY_TEXT, escape: Escape::None }
-    }
-
-    /// Whether an open name that the object had begins with the text so far.
-    pub(super) fn had_name(&mut self, core: CoreId, part: Part) -> Result<bool, ConstrainError> {
-        let held = self.frames.cores.get(core);
-        if !held.open_names {
-            return Ok(false);
-        }
-        let (roots, used) = (held.roots, held.used);
-        let shape = self.object_shape(roots)?;
-        let text = match (part.node, part.text) {
-            (_, ANY_TEXT) => return Ok(false),
-            (OFF, text) => self.strings.text(text),
-            (node, _) => shape.trie.prefix(node).to_vec(),
-        };
-        Ok(self.frames.lists.get(used).iter().any(|&key| {
-            let name = self.graph.keys.get(key);
-            name.as_bytes().starts_with(&text) && shape.trie.strings().binary_search_by(|s| s.as_ref().cmp(name)).is_err()
-        }))
-    }
-
     /// What a byte does inside a string value.
-    pub(super) fn text_step(&mut self, id: u32, part: Part, byte: u8) -> Result<StringStep, ConstrainError> {
+    pub(super) fn text_step(
+        &mut self,
+        id: u32,
+        part: Part,
+        byte: u8,
+    ) -> Result<StringStep, ConstrainError> {
         let spec = self.strings.all[id as usize].clone();
         self.string_step(&In::Value(id, &spec), part, byte)
     }
 
     /// What a byte does inside a property name.
-    pub(super) fn key_step(&mut self, core: CoreId, part: Part, byte: u8) -> Result<StringStep, ConstrainError> {
+    pub(super) fn key_step(
+        &mut self,
+        core: CoreId,
+        part: Part,
+        byte: u8,
+    ) -> Result<StringStep, ConstrainError> {
         let shape = self.object_shape(self.frames.cores.get(core).roots)?;
         self.string_step(&In::Name(core, &shape), part, byte)
     }
 
-    fn string_step(&mut self, of: &In<'_>, part: Part, byte: u8) -> Result<StringStep, ConstrainError> {
+    pub(super) fn string_step(
+        &mut self,
+        of: &In<'_>,
+        part: Part,
+        byte: u8,
+    ) -> Result<StringStep, ConstrainError> {
         let escape = match (part.escape, byte) {
             (Escape::None, b'"') => return self.close_string(of, part),
             (Escape::None, b'\\') => Escape::Begun,
@@ -247,12 +181,21 @@ impl Engine {
                 if decoded == b'/' && !self.free_escapes(of) {
                     return Ok(StringStep::Dead);
                 }
-                return self.stay(of, Part { escape: Escape::None, ..part }, &[decoded]);
+                return self.stay(
+                    of,
+                    Part {
+                        escape: Escape::None,
+                        ..part
+                    },
+                    &[decoded],
+                );
             }
             (Escape::Half(high), b'\\') => Escape::HalfBegun(high),
             (Escape::HalfBegun(high), b'u') => Escape::Pair(high, 0, 0),
             (Escape::Hex(n, value), _) => {
-                let Some(digit) = (byte as char).to_digit(16) else { return Ok(StringStep::Dead) };
+                let Some(digit) = (byte as char).to_digit(16) else {
+                    return Ok(StringStep::Dead);
+                };
                 let value = value << 4 | digit as u16;
                 match (n, value) {
                     (3, 0xd800..=0xdbff) => Escape::Half(value),
@@ -261,12 +204,16 @@ impl Engine {
                 }
             }
             (Escape::Pair(high, n, value), _) => {
-                let Some(digit) = (byte as char).to_digit(16) else { return Ok(StringStep::Dead) };
+                let Some(digit) = (byte as char).to_digit(16) else {
+                    return Ok(StringStep::Dead);
+                };
                 let value = value << 4 | digit as u16;
                 match n {
                     3 if !(0xdc00..=0xdfff).contains(&value) => return Ok(StringStep::Dead),
                     3 => {
-                        let code = 0x10000 + (u32::from(high) - 0xd800) * 0x400 + (u32::from(value) - 0xdc00);
+                        let code = 0x10000
+                            + (u32::from(high) - 0xd800) * 0x400
+                            + (u32::from(value) - 0xdc00);
                         return self.decoded(of, part, code);
                     }
                     _ => Escape::Pair(high, n + 1, value),
@@ -275,11 +222,15 @@ impl Engine {
             _ => return Ok(StringStep::Dead),
         };
         let part = Part { escape, ..part };
-        Ok(if self.escape_alive(of, part)? { StringStep::Stay(part) } else { StringStep::Dead })
+        Ok(if self.escape_alive(of, part)? {
+            StringStep::Stay(part)
+        } else {
+            StringStep::Dead
+        })
     }
 
     /// Whether characters that need no escape may have one here.
-    fn free_escapes(&self, of: &In<'_>) -> bool {
+    pub(super) fn free_escapes(&self, of: &In<'_>) -> bool {
         match (self.options.lexical, of) {
             (Lexical::Full, _) => true,
             (Lexical::Canonical, In::Value(_, spec)) => spec.open.is_some(),
@@ -287,26 +238,50 @@ impl Engine {
         }
     }
 
-    fn decoded(&mut self, of: &In<'_>, part: Part, code: u32) -> Result<StringStep, ConstrainError> {
+    pub(super) fn decoded(
+        &mut self,
+        of: &In<'_>,
+        part: Part,
+        code: u32,
+    ) -> Result<StringStep, ConstrainError> {
         match char::from_u32(code) {
             Some(c) if code < 0x20 || self.free_escapes(of) => {
                 let mut buffer = [0; 4];
                 let bytes = c.encode_utf8(&mut buffer).as_bytes();
-                self.stay(of, Part { escape: Escape::None, ..part }, bytes)
+                self.stay(
+                    of,
+                    Part {
+                        escape: Escape::None,
+                        ..part
+                    },
+                    bytes,
+                )
             }
             _ => Ok(StringStep::Dead),
         }
     }
 
-    fn stay(&mut self, of: &In<'_>, mut part: Part, bytes: &[u8]) -> Result<StringStep, ConstrainError> {
+    pub(super) fn stay(
+        &mut self,
+        of: &In<'_>,
+        mut part: Part,
+        bytes: &[u8],
+    ) -> Result<StringStep, ConstrainError> {
         for &byte in bytes {
             part = self.advance(of, part, byte)?;
         }
-        Ok(self.settle(of, part)?.map_or(StringStep::Dead, StringStep::Stay))
+        Ok(self
+            .settle(of, part)?
+            .map_or(StringStep::Dead, StringStep::Stay))
     }
 
     /// One more byte of the decoded string.
-    fn advance(&mut self, of: &In<'_>, part: Part, byte: u8) -> Result<Part, ConstrainError> {
+    pub(super) fn advance(
+        &mut self,
+        of: &In<'_>,
+        part: Part,
+        byte: u8,
+    ) -> Result<Part, ConstrainError> {
         let trie = of.trie();
         let node = trie.child(part.node, byte);
         let (mut spot, mut len) = (NOWHERE, part.len);
@@ -328,11 +303,21 @@ impl Engine {
             In::Name(..) if part.text == ANY_TEXT => ANY_TEXT,
             _ => NO_TEXT,
         };
-        Ok(Part { node, spot, len, text, escape: Escape::None })
+        Ok(Part {
+            node,
+            spot,
+            len,
+            text,
+            escape: Escape::None,
+        })
     }
 
     /// The same place without what cannot matter any more; `None` when the string cannot be completed.
-    fn settle(&mut self, of: &In<'_>, mut part: Part) -> Result<Option<Part>, ConstrainError> {
+    pub(super) fn settle(
+        &mut self,
+        of: &In<'_>,
+        mut part: Part,
+    ) -> Result<Option<Part>, ConstrainError> {
         if part.spot != NOWHERE && !self.open_can_end(of, part)? {
             part.spot = NOWHERE;
             part.len = 0;
@@ -344,7 +329,11 @@ impl Engine {
         Ok((part.node != OFF || part.spot != NOWHERE).then_some(part))
     }
 
-    fn named_can_end(&mut self, of: &In<'_>, node: TrieNode) -> Result<bool, ConstrainError> {
+    pub(super) fn named_can_end(
+        &mut self,
+        of: &In<'_>,
+        node: TrieNode,
+    ) -> Result<bool, ConstrainError> {
         match of {
             In::Value(_, spec) => Ok(spec.trie.alive(node)),
             In::Name(core, shape) => {
@@ -359,7 +348,7 @@ impl Engine {
         }
     }
 
-    fn open_can_end(&mut self, of: &In<'_>, part: Part) -> Result<bool, ConstrainError> {
+    pub(super) fn open_can_end(&mut self, of: &In<'_>, part: Part) -> Result<bool, ConstrainError> {
         match of {
             In::Value(id, spec) => match &spec.open {
                 Some(open) => self.open_alive(*id, open, part.spot, part.len),
@@ -377,66 +366,27 @@ impl Engine {
         }
     }
 
-    /// Whether a name that is not spelled out can be completed to one that is allowed.
-    fn name_can_end(
+    pub(super) fn close_string(
         &mut self,
-        core: CoreId,
-        shape: &ObjectShape,
-        spot: Spot,
-        len: u32,
-        here: bool,
-    ) -> Result<bool, ConstrainError> {
-        let key = (core, spot, len, here);
-        if let Some(&known) = self.frames.name_alive.get(&key) {
-            return Ok(known);
-        }
-        let classes: Vec<ClassId> = self.open_classes(shape)?.to_vec();
-        let mut good = Vec::with_capacity(classes.len());
-        for class in classes {
-            if self.allowed(core, class)? {
-                good.push(class);
-            }
-        }
-        let mut seen = crate::hash::FastMap::default();
-        let mut queue = vec![(spot, len)];
-        if here {
-            seen.insert((spot, len), ());
-        }
-        let mut at = 0;
-        let mut alive = false;
-        while at < queue.len() && !good.is_empty() && !alive {
-            let (spot, len) = queue[at];
-            at += 1;
-            self.spend(8)?;
-            if (here || at > 1) && self.between_characters(shape.product, spot) {
-                let class = self.open_class(shape, spot, len)?;
-                if good.contains(&class) {
-                    alive = true;
-                    break;
-                }
-            }
-            for byte in 0..=u8::MAX {
-                let next = self.product_next(shape.product, spot, byte)?;
-                let longer = (len + u32::from(byte & 0xc0 != 0x80)).min(shape.saturation);
-                if next != NOWHERE && seen.insert((next, longer), ()).is_none() {
-                    queue.push((next, longer));
-                }
-            }
-        }
-        self.frames.name_alive.insert(key, alive);
-        Ok(alive)
-    }
-
-    fn close_string(&mut self, of: &In<'_>, part: Part) -> Result<StringStep, ConstrainError> {
+        of: &In<'_>,
+        part: Part,
+    ) -> Result<StringStep, ConstrainError> {
         match of {
             In::Value(_, spec) => self.close_value(spec, part),
             In::Name(core, shape) => self.close_name(*core, shape, part),
         }
     }
 
-    fn close_value(&mut self, spec: &StringSpec, part: Part) -> Result<StringStep, ConstrainError> {
+    pub(super) fn close_value(
+        &mut self,
+        spec: &StringSpec,
+        part: Part,
+    ) -> Result<StringStep, ConstrainError> {
         let mut held = Vec::with_capacity(spec.facts.len());
-        let named = spec.trie.end(part.node).map(|i| spec.trie.strings()[i].clone());
+        let named = spec
+            .trie
+            .end(part.node)
+            .map(|i| spec.trie.strings()[i].clone());
         if let Some(text) = named {
             for &fact in &spec.facts {
                 held.push(self.string_fact(fact, &StringFact::Text(&text))?);
@@ -446,7 +396,9 @@ impl Engine {
                 return Ok(StringStep::Dead);
             }
             for &fact in &open.facts {
-                held.push(self.string_fact(fact, &StringFact::Open(open.product, part.spot, part.len))?);
+                held.push(
+                    self.string_fact(fact, &StringFact::Open(open.product, part.spot, part.len))?,
+                );
             }
         }
         if held.first() != Some(&true) {
@@ -460,34 +412,14 @@ impl Engine {
             },
             false => None,
         };
-        let verdict = Verdict { reports: held[1..].to_vec(), value };
+        let verdict = Verdict {
+            reports: held[1..].to_vec(),
+            value,
+        };
         Ok(StringStep::Close(self.frames.verdicts.intern(verdict)))
     }
 
-    fn close_name(&mut self, core: CoreId, shape: &ObjectShape, part: Part) -> Result<StringStep, ConstrainError> {
-        let (class, key): (ClassId, KeyId) = match shape.trie.end(part.node) {
-            Some(i) => (self.key_class(shape.trie.key(i)), shape.trie.key(i)),
-            None => {
-                if part.spot == NOWHERE || !self.between_characters(shape.product, part.spot) {
-                    return Ok(StringStep::Dead);
-                }
-                let class = self.open_class(shape, part.spot, part.len)?;
-                if part.text == ANY_TEXT {
-                    let place = self.property_place(core, class, ANY_KEY)?;
-                    return Ok(place.map_or(StringStep::Dead, StringStep::Close));
-                }
-                let bytes = match part.node {
-                    OFF => self.strings.text(part.text),
-                    node => shape.trie.prefix(node).to_vec(),
-                };
-                let Ok(text) = String::from_utf8(bytes) else { return Ok(StringStep::Dead) };
-                (class, self.graph.keys.intern(&text))
-            }
-        };
-        Ok(self.property_place(core, class, key)?.map_or(StringStep::Dead, StringStep::Close))
-    }
-
-    fn escape_alive(&mut self, of: &In<'_>, part: Part) -> Result<bool, ConstrainError> {
+    pub(super) fn escape_alive(&mut self, of: &In<'_>, part: Part) -> Result<bool, ConstrainError> {
         let free = self.free_escapes(of);
         let range = match part.escape {
             Escape::None => return Ok(true),
@@ -500,7 +432,10 @@ impl Engine {
                         return Ok(true);
                     }
                 }
-                let hex = Part { escape: Escape::Hex(0, 0), ..part };
+                let hex = Part {
+                    escape: Escape::Hex(0, 0),
+                    ..part
+                };
                 return self.escape_alive(of, hex);
             }
             Escape::Hex(n, value) => {
@@ -511,7 +446,12 @@ impl Engine {
                     // Halves of pairs: characters beyond the basic plane.
                     let first = low.max(0xd800) - 0xd800;
                     let last = high.min(0xdbff) - 0xd800;
-                    if self.follows(of, part, 0x10000 + first * 0x400, 0x10000 + last * 0x400 + 0x3ff)? {
+                    if self.follows(
+                        of,
+                        part,
+                        0x10000 + first * 0x400,
+                        0x10000 + last * 0x400 + 0x3ff,
+                    )? {
                         return Ok(true);
                     }
                 }
@@ -540,30 +480,63 @@ impl Engine {
     }
 
     /// Whether some character of a range may come next.
-    fn follows(&mut self, of: &In<'_>, part: Part, low: u32, high: u32) -> Result<bool, ConstrainError> {
+    pub(super) fn follows(
+        &mut self,
+        of: &In<'_>,
+        part: Part,
+        low: u32,
+        high: u32,
+    ) -> Result<bool, ConstrainError> {
         let Some((product, saturation)) = of.product() else {
-            return self.character_in(low, high, Some((of.trie(), part.node)), None, &mut |engine, node, _| {
-                engine.named_can_end(of, node)
-            });
+            return self.character_in(
+                low,
+                high,
+                Some((of.trie(), part.node)),
+                None,
+                &mut |engine, node, _| engine.named_can_end(of, node),
+            );
         };
         if part.spot != NOWHERE && !self.between_characters(product, part.spot) {
             return Ok(false);
         }
         let len = (part.len + 1).min(saturation);
         let spot = (part.spot != NOWHERE).then_some((product, part.spot));
-        self.character_in(low, high, Some((of.trie(), part.node)), spot, &mut |engine, node, spot| {
-            let next = Part { node, spot, len, text: NO_TEXT, escape: Escape::None };
-            Ok(engine.settle(of, next)?.is_some())
-        })
+        self.character_in(
+            low,
+            high,
+            Some((of.trie(), part.node)),
+            spot,
+            &mut |engine, node, spot| {
+                let next = Part {
+                    node,
+                    spot,
+                    len,
+                    text: NO_TEXT,
+                    escape: Escape::None,
+                };
+                Ok(engine.settle(of, next)?.is_some())
+            },
+        )
     }
 
     /// A superset of the bytes that may follow inside a string.
-    pub(super) fn string_bytes(&mut self, state: StringAt, part: Part) -> Result<ByteSet, ConstrainError> {
-        const HEX: ByteSet =
-            ByteSet::range(b'0', b'9').union(&ByteSet::range(b'a', b'f')).union(&ByteSet::range(b'A', b'F'));
+    pub(super) fn string_bytes(
+        &mut self,
+        state: StringAt,
+        part: Part,
+    ) -> Result<ByteSet, ConstrainError> {
+        const HEX: ByteSet = ByteSet::range(b'0', b'9')
+            .union(&ByteSet::range(b'a', b'f'))
+            .union(&ByteSet::range(b'A', b'F'));
         match part.escape {
             Escape::None => {}
-            Escape::Begun => return Ok(SHORT.iter().map(|(letter, _)| *letter).chain([b'u']).collect()),
+            Escape::Begun => {
+                return Ok(SHORT
+                    .iter()
+                    .map(|(letter, _)| *letter)
+                    .chain([b'u'])
+                    .collect());
+            }
             Escape::Half(_) => return Ok(ByteSet::of(b'\\')),
             Escape::HalfBegun(_) => return Ok(ByteSet::of(b'u')),
             Escape::Hex(..) | Escape::Pair(..) => return Ok(HEX),
@@ -571,14 +544,22 @@ impl Engine {
         let (trie_bytes, product, needed) = match state {
             StringAt::Value(id) => {
                 let spec = &self.strings.all[id as usize];
-                (spec.trie.bytes(part.node), spec.open.as_ref().map(|o| o.product), spec.open.as_ref().is_some_and(|o| matches!(o.life, super::strings::Life::Pattern(_))))
+                (
+                    spec.trie.bytes(part.node),
+                    spec.open.as_ref().map(|o| o.product),
+                    spec.open
+                        .as_ref()
+                        .is_some_and(|o| matches!(o.life, super::strings::Life::Pattern(_))),
+                )
             }
             StringAt::Name(core) => {
                 let shape = self.object_shape(self.frames.cores.get(core).roots)?;
                 (shape.trie.bytes(part.node), Some(shape.product), false)
             }
         };
-        let mut bytes = trie_bytes.union(&ByteSet::of(b'"')).union(&ByteSet::of(b'\\'));
+        let mut bytes = trie_bytes
+            .union(&ByteSet::of(b'"'))
+            .union(&ByteSet::of(b'\\'));
         if let Some(product) = product.filter(|_| part.spot != NOWHERE) {
             bytes = bytes.union(&self.product_bytes(product, part.spot, needed)?);
         }

@@ -31,7 +31,11 @@ fn depth(node: TrieNode) -> usize {
 
 impl Trie {
     /// A tree of sorted strings without repetition.
-    pub(super) fn new(strings: Vec<Box<str>>, keys: Vec<KeyId>, is_allowed: impl Fn(usize) -> bool) -> Self {
+    pub(super) fn new(
+        strings: Vec<Box<str>>,
+        keys: Vec<KeyId>,
+        is_allowed: impl Fn(usize) -> bool,
+    ) -> Self {
         let mut allowed = Vec::with_capacity(strings.len() + 1);
         let mut count = 0;
         allowed.push(0);
@@ -39,7 +43,11 @@ impl Trie {
             count += u32::from(is_allowed(i));
             allowed.push(count);
         }
-        Self { strings, keys, allowed }
+        Self {
+            strings,
+            keys,
+            allowed,
+        }
     }
 
     /// The node of the empty text.
@@ -54,7 +62,8 @@ impl Trie {
         }
         let (low, depth) = (low(at), depth(at));
         let prefix = &self.strings[low].as_bytes()[..depth];
-        let more = self.strings[low..].partition_point(|s| s.as_bytes().get(..depth) == Some(prefix));
+        let more =
+            self.strings[low..].partition_point(|s| s.as_bytes().get(..depth) == Some(prefix));
         low..low + more
     }
 
@@ -66,7 +75,8 @@ impl Trie {
         }
         let depth = depth(at);
         let below = &self.strings[range.clone()];
-        let first = range.start + below.partition_point(|s| s.as_bytes().get(depth).is_none_or(|&b| b < byte));
+        let first = range.start
+            + below.partition_point(|s| s.as_bytes().get(depth).is_none_or(|&b| b < byte));
         match self.strings.get(first).filter(|_| first < range.end) {
             Some(s) if s.as_bytes().get(depth) == Some(&byte) => node(first, depth + 1),
             _ => OFF,
@@ -83,7 +93,8 @@ impl Trie {
             if let Some(byte) = next {
                 bytes.insert(byte);
             }
-            from += self.strings[from..range.end].partition_point(|s| s.as_bytes().get(depth(at)).copied() <= next);
+            from += self.strings[from..range.end]
+                .partition_point(|s| s.as_bytes().get(depth(at)).copied() <= next);
         }
         bytes
     }
@@ -138,10 +149,16 @@ mod tests {
         let trie = Trie::new(strings, vec![0; 5], |i| i == 2);
         let a = trie.child(trie.root(), b'a');
         let ab = trie.child(a, b'b');
-        assert_eq!((trie.end(a), trie.end(ab), trie.range(ab)), (Some(0), Some(1), 1..3));
+        assert_eq!(
+            (trie.end(a), trie.end(ab), trie.range(ab)),
+            (Some(0), Some(1), 1..3)
+        );
         assert_eq!(trie.child(ab, b'd'), OFF);
         assert!(trie.alive(ab) && !trie.alive(trie.child(trie.root(), b'b')));
-        assert_eq!(trie.bytes(trie.root()), [b'a', b'b', 0xc3].into_iter().collect());
+        assert_eq!(
+            trie.bytes(trie.root()),
+            [b'a', b'b', 0xc3].into_iter().collect()
+        );
         assert_eq!(trie.bytes(a), [b'b'].into_iter().collect());
     }
 }

@@ -24,12 +24,19 @@ fn parts(text: &str) -> Parts<'_> {
         }
         None => (None, rest),
     };
-    Parts { scheme, authority, path, query }
+    Parts {
+        scheme,
+        authority,
+        path,
+        query,
+    }
 }
 
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
 }
 
 /// Splits off the fragment; an absent one is empty.
@@ -48,7 +55,12 @@ pub(super) fn resolve(base: &str, reference: &str) -> String {
     } else if r.authority.is_some() {
         (b.scheme, r.authority, remove_dots(r.path), r.query)
     } else if r.path.is_empty() {
-        (b.scheme, b.authority, b.path.to_owned(), r.query.or(b.query))
+        (
+            b.scheme,
+            b.authority,
+            b.path.to_owned(),
+            r.query.or(b.query),
+        )
     } else if r.path.starts_with('/') {
         (b.scheme, b.authority, remove_dots(r.path), r.query)
     } else {
@@ -57,7 +69,12 @@ pub(super) fn resolve(base: &str, reference: &str) -> String {
             None if b.authority.is_some() => "/",
             None => "",
         };
-        (b.scheme, b.authority, remove_dots(&format!("{folder}{}", r.path)), r.query)
+        (
+            b.scheme,
+            b.authority,
+            remove_dots(&format!("{folder}{}", r.path)),
+            r.query,
+        )
     };
     let mut out = String::new();
     if let Some(scheme) = scheme {

@@ -135,7 +135,7 @@ fn what_a_server_cannot_be_told_is_refused_before_anything_is_sent() {
             r
         }),
         ("best_of_n", |r| r.best_of_n(3)),
-        ("regex", |r| r.regex("a+")),
+        ("constraint", |r| r.regex("a+")),
         ("steering", |r| {
             r.steer(mx::steer::apply::Steer::new("brevity"))
         }),

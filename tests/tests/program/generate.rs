@@ -394,8 +394,19 @@ fn engines_are_chosen_and_named() {
 #[test]
 fn weights_are_quantised_while_loading() {
     let home = Home::new();
-    let model = mx_tests::data::folder("llama3_rope_untied");
-    let model = model.display().to_string();
+    // A folder of safetensors, with a tokenizer of the same size.
+    let folder = tempfile::tempdir().unwrap();
+    let parts = [
+        ("tiny_models/llama3_rope_untied", "config.json"),
+        ("tiny_models/llama3_rope_untied", "model.safetensors"),
+        ("tiny_tokenizers/spbpe_384", "tokenizer.json"),
+        ("tiny_tokenizers/spbpe_384", "tokenizer_config.json"),
+    ];
+    for (from, name) in parts {
+        let from = mx_tests::data::path(from).join(name);
+        std::fs::copy(from, folder.path().join(name)).unwrap();
+    }
+    let model = folder.path().display().to_string();
     let run = |more: &[&str]| {
         let mut all = vec![
             "generate", "-m", &model, "--raw", "hello", "-n", "8", "-t", "0", "--json",

@@ -2,8 +2,8 @@
 
 use mx_tests::mx::Home;
 
-const COMMANDS: [&str; 9] = [
-    "generate", "chat", "pull", "list", "show", "rm", "tokenize", "devices", "doctor",
+const COMMANDS: [&str; 10] = [
+    "generate", "chat", "pull", "list", "show", "rm", "tokenize", "steer", "devices", "doctor",
 ];
 
 #[test]

@@ -260,7 +260,7 @@ fn what_only_the_cpu_engine_can_do() {
         assert!(ran.err.contains(word), "{more:?}: {}", ran.err);
     };
     for flag in [["--quantize", "q8_0"], ["--kv", "fixed8"]] {
-        run(&[flag[0], flag[1], "--engine", "burn"], 4, flag[0]);
+        run(&[flag[0], flag[1], "--engine", "burn"], 7, flag[0]);
         run(&[flag[0], "q5_k"], 2, "wanted");
     }
     run(&["--kv", "f16", "--exact"], 2, "--exact");

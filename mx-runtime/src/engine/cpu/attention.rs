@@ -72,6 +72,8 @@ pub struct AttentionScratch {
     /// Scaled queries, `[rows][head_dim]`, as f32 or rounded to integers.
     queries: Vec<f32>,
     rounded: Vec<i16>,
+    /// Keys of a block as f32, `[head_dim][position]`.
+    keys: Vec<f32>,
     /// Factor that undoes the rounding of the queries, by row.
     factors: Vec<f32>,
     /// `[rows][SPAN]`: scores, then weights.

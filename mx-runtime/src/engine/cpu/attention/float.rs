@@ -1,6 +1,7 @@
 //! Attention over f32 and f16 caches: f32 multiply-adds, keys lane by lane.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::super::kernels::{LANES, Lane, Simd, Task};
 use super::super::kv::{KV_BLOCK, Slab};
@@ -142,10 +143,26 @@ impl<E: Stored> Task for Span<'_, E> {
                 fetch: true,
                 hd,
             };
+            let many = WIDE_ROWS <= S::FLOAT_ROWS && 2 * WIDE_ROWS <= rows;
+            if many {
+                scratch.keys.resize(half, 0.0);
+                expand(s, &keys, &mut scratch.keys);
+            }
             let mut row = 0;
             while row < rows {
                 let queries = &scratch.queries[row * hd..];
                 let out = &mut scratch.scores[row * SPAN + block * KV_BLOCK..];
+                if many && rows - row >= WIDE_ROWS {
+                    let keys = Keys {
+                        needed,
+                        keys: scratch.keys.as_chunks().0,
+                        values: &0.0,
+                        fetch: false,
+                        hd,
+                    };
+                    row += scores::<S, f32, WIDE_ROWS, 4>(s, &keys, queries, out);
+                    continue;
+                }
                 row += match (rows - row, few) {
                     (1, true) => scores::<S, E, 1, 2>(s, &keys, queries, out),
                     (1, false) => scores::<S, E, 1, 4>(s, &keys, queries, out),
@@ -160,32 +177,118 @@ impl<E: Stored> Task for Span<'_, E> {
                 keys.fetch = false;
             }
         }
-        let len = record_len(hd);
-        for position in 0..plan.positions {
-            let first = position * plan.group;
-            let own = plan.keys(first, start);
-            for row in first..first + plan.group {
-                let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
-                let cap = plan.params.softcap;
-                let softened = soften::<S, false>(s, cap, weights, &[0.0; SPAN], &all, &own);
-                let record = &mut records[row * len..(row + 1) * len];
-                (record[hd], record[hd + 1]) = (softened.peak, softened.sum);
-            }
-            // Only the heads of one position go together: they see the same keys, and a key outside
-            // of the range must not be multiplied, not even by zero.
-            let mut row = first;
-            while row < first + plan.group {
-                let weights = &scratch.scores[row * SPAN..];
-                let out = &mut records[row * len..];
-                row += match first + plan.group - row {
-                    1 => values::<S, E, 1>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
-                    2 => values::<S, E, 2>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
-                    3 => values::<S, E, 3>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
-                    4 => values::<S, E, 4>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
-                    _ => values::<S, E, 5>(s, [&data, &ahead], weights, &own, row == 0, hd, out),
-                };
-            }
+        let (len, group) = (record_len(hd), plan.group);
+        for row in 0..rows {
+            let own = plan.keys(row, start);
+            let weights = &mut scratch.scores[row * SPAN..(row + 1) * SPAN];
+            let cap = plan.params.softcap;
+            let softened = soften::<S, false>(s, cap, weights, &[0.0; SPAN], &all, &own);
+            let record = &mut records[row * len..(row + 1) * len];
+            (record[hd], record[hd + 1]) = (softened.peak, softened.sum);
         }
+        // A key outside of a row's range must not be multiplied, not even by zero: the heads of
+        // several positions go together over the keys that all of them see.
+        let per = match WIDE_ROWS <= S::FLOAT_ROWS {
+            true => (WIDE_ROWS / group).max(1),
+            false => 1,
+        };
+        let sources = [&data, &ahead];
+        let mut first = 0;
+        while first < plan.positions {
+            let end = (first + per).min(plan.positions);
+            let rows = first * group..end * group;
+            // Ranges begin and end in the order of their positions.
+            let begins = plan.keys(rows.start, start).start;
+            let shared = plan.keys(rows.end - 1, start).start..plan.keys(rows.start, start).end;
+            let together = end - first > 1 && !shared.is_empty();
+            if !together || begins < shared.start {
+                for position in first..end {
+                    let rows = position * group..(position + 1) * group;
+                    let own = plan.keys(rows.start, start);
+                    let until = if together { shared.start } else { own.end };
+                    let task = Weigh::new(sources, own.start..until, false, hd);
+                    weigh_rows::<S, E>(s, &task, rows, &scratch.scores, records);
+                }
+            }
+            if together {
+                let task = Weigh::new(sources, shared.clone(), begins < shared.start, hd);
+                weigh_rows::<S, E>(s, &task, rows, &scratch.scores, records);
+                for position in first..end {
+                    let rows = position * group..(position + 1) * group;
+                    let until = plan.keys(rows.start, start).end;
+                    if until > shared.end {
+                        let task = Weigh::new(sources, shared.end..until, true, hd);
+                        weigh_rows::<S, E>(s, &task, rows, &scratch.scores, records);
+                    }
+                }
+            }
+            first = end;
+        }
+    }
+}
+
+/// Rows that go together where there are registers for them.
+const WIDE_ROWS: usize = 6;
+
+/// The keys of a block as f32, for several groups of rows; asks for the values on the way.
+#[inline(always)]
+fn expand<S: Simd, E: Stored>(s: S, keys: &Keys<'_, E>, to: &mut [f32]) {
+    let (to, _) = to.as_chunks_mut::<LANES>();
+    for (index, (from, to)) in keys.keys.iter().zip(to).enumerate() {
+        s.prefetch_later(keys.values, index * size_of::<Lane<E>>());
+        s.store(E::load(s, from), to);
+    }
+}
+
+/// What stays the same for all rows that are weighed together.
+struct Weigh<'a, E> {
+    /// The blocks of this span, and those that will probably be read next.
+    data: [&'a [&'a [E]; BLOCKS]; 2],
+    /// The keys to take, from the start of the span.
+    keys: Range<usize>,
+    /// Whether the sums go on from what the records hold.
+    add: bool,
+    hd: usize,
+}
+
+impl<'a, E> Weigh<'a, E> {
+    #[inline(always)]
+    fn new(data: [&'a [&'a [E]; BLOCKS]; 2], keys: Range<usize>, add: bool, hd: usize) -> Self {
+        Weigh {
+            data,
+            keys,
+            add,
+            hd,
+        }
+    }
+}
+
+/// Weighted values of the rows `rows`, all of which see the keys.
+#[inline(always)]
+fn weigh_rows<S: Simd, E: Stored>(
+    s: S,
+    task: &Weigh<'_, E>,
+    rows: Range<usize>,
+    weights: &[f32],
+    records: &mut [f32],
+) {
+    let len = record_len(task.hd);
+    let mut row = rows.start;
+    while row < rows.end {
+        // The first rows ask for what is read next, for all.
+        let fetch = row == 0 && !task.keys.is_empty();
+        let weights = &weights[row * SPAN..];
+        let out = &mut records[row * len..];
+        row += match rows.end - row {
+            1 => values::<S, E, 1>(s, task, weights, fetch, out),
+            2 => values::<S, E, 2>(s, task, weights, fetch, out),
+            3 => values::<S, E, 3>(s, task, weights, fetch, out),
+            4 => values::<S, E, 4>(s, task, weights, fetch, out),
+            6 if WIDE_ROWS <= S::FLOAT_ROWS => {
+                values::<S, E, WIDE_ROWS>(s, task, weights, fetch, out)
+            }
+            _ => values::<S, E, 5>(s, task, weights, fetch, out),
+        };
     }
 }
 
@@ -253,50 +356,58 @@ fn scores<S: Simd, E: Stored, const R: usize, const G: usize>(
 #[inline(always)]
 fn values<S: Simd, E: Stored, const R: usize>(
     s: S,
-    [data, ahead]: [&[&[E]; BLOCKS]; 2],
+    task: &Weigh<'_, E>,
     weights: &[f32],
-    own: &std::ops::Range<usize>,
     fetch: bool,
-    hd: usize,
     out: &mut [f32],
 ) -> usize {
-    let len = record_len(hd);
     let mut first = 0;
-    while first < hd {
-        first += if hd - first >= 4 * LANES {
-            value_lanes::<S, E, R, 4>(s, [data, ahead], weights, own, fetch, hd, first, len, out)
+    while first < task.hd {
+        first += if task.hd - first >= 4 * LANES {
+            value_lanes::<S, E, R, 4>(s, task, weights, fetch, first, out)
         } else {
-            value_lanes::<S, E, R, 1>(s, [data, ahead], weights, own, fetch, hd, first, len, out)
+            value_lanes::<S, E, R, 1>(s, task, weights, fetch, first, out)
         };
     }
     R
 }
 
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "a kernel's innermost loop")]
 fn value_lanes<S: Simd, E: Stored, const R: usize, const D: usize>(
     s: S,
-    [data, ahead]: [&[&[E]; BLOCKS]; 2],
+    task: &Weigh<'_, E>,
     weights: &[f32],
-    own: &std::ops::Range<usize>,
     fetch: bool,
-    hd: usize,
     first: usize,
-    len: usize,
     out: &mut [f32],
 ) -> usize {
+    let Weigh {
+        data: [data, ahead],
+        ref keys,
+        add,
+        hd,
+    } = *task;
+    let len = record_len(hd);
     let mut rows = [weights; R];
     for (r, row) in rows.iter_mut().enumerate() {
         *row = &weights[r * SPAN..(r + 1) * SPAN];
     }
     let mut acc = [[s.splat(0.0); D]; R];
+    if add {
+        for r in 0..R {
+            let (lanes, _) = out[r * len + first..][..D * LANES].as_chunks::<LANES>();
+            for d in 0..D {
+                acc[r][d] = s.load(&lanes[d]);
+            }
+        }
+    }
     for (block, values) in data.iter().enumerate() {
         let Some(values) = values.get(KV_BLOCK * hd..) else {
             continue;
         };
         let next = ahead[block].first().unwrap_or(&values[0]);
-        let start = own.start.max(block * KV_BLOCK);
-        let end = own.end.min((block + 1) * KV_BLOCK);
+        let start = keys.start.max(block * KV_BLOCK);
+        let end = keys.end.min((block + 1) * KV_BLOCK);
         #[expect(clippy::needless_range_loop, reason = "values and weights go together")]
         for j in start..end {
             let at = j % KV_BLOCK * hd + first;

@@ -1,5 +1,7 @@
 //! A machine with its stacks and the masks found so far: what all matchers of a constraint share.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::cache::Cache;
@@ -51,6 +53,8 @@ pub(crate) struct Engine {
 
 /// Longest completion that is looked for, in bytes.
 const MAX_COMPLETION: usize = 1 << 16;
+/// Bytes that closing a frame is worth in the search for a completion.
+const BYTES_PER_FRAME: usize = 6;
 /// Places looked at for each alternative of the limits when a completion is searched without the machine's help.
 const PLACES_PER_ALTERNATIVE: usize = 8;
 
@@ -205,18 +209,18 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// A shortest completion, breadth first. States that may be taken for each other are looked at once.
+    /// A short completion: shorter ones first, closing a frame counting for some bytes. States that may be taken for
+    /// each other are looked at once.
     fn search_completion(&mut self, from: Position) -> Result<Vec<u8>, ConstrainError> {
         let max = self
             .limits
             .max_alternatives
             .saturating_mul(PLACES_PER_ALTERNATIVE);
         let mut seen: FastMap<Position, (Position, u8)> = FastMap::default();
-        let mut queue = vec![from];
-        let mut at = 0;
-        while at < queue.len() {
-            let here = queue[at];
-            at += 1;
+        let mut places = vec![(from, 0)];
+        let mut queue = BinaryHeap::from([Reverse((0, 0))]);
+        while let Some(Reverse((_, at))) = queue.pop() {
+            let (here, length) = places[at];
             if self.accepting(here)? {
                 let mut bytes = Vec::new();
                 let mut back = here;
@@ -243,7 +247,9 @@ impl Engine {
                     });
                 }
                 seen.insert(next, (here, byte));
-                queue.push(next);
+                let cost = length + 1 + BYTES_PER_FRAME * self.stacks.depth(next.below);
+                queue.push(Reverse((cost, places.len())));
+                places.push((next, length + 1));
             }
         }
         Err(ConstrainError::Unsatisfiable {

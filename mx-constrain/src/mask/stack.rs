@@ -97,6 +97,13 @@ impl Stacks {
         id
     }
 
+    /// Number of frames.
+    pub(crate) fn depth(&self, below: Below) -> usize {
+        self.frames
+            .get(below.0 as usize)
+            .map_or(0, |frame| frame.depth as usize)
+    }
+
     /// Forgets the stacks of a walk.
     pub(crate) fn clear_local(&mut self) {
         self.local.clear();

@@ -98,12 +98,24 @@ pub(super) struct Place {
 }
 
 impl ObjectShape {
+    /// The properties that are required, where nothing depends on how a child turns out.
+    pub(super) fn required(&self) -> &[KeyId] {
+        self.simple.as_ref().map_or(&[], |simple| &simple.required)
+    }
+
     /// Whether a name is spelled out.
     pub(super) fn names(&self, name: &str) -> bool {
         self.trie
             .strings()
             .binary_search_by(|s| s.as_ref().cmp(name))
             .is_ok()
+    }
+}
+
+impl ArrayShape {
+    /// Whether nothing depends on how an item turns out.
+    pub(super) fn is_simple(&self) -> bool {
+        self.simple.is_some()
     }
 }
 
@@ -181,6 +193,8 @@ pub(super) struct Frames {
     pub(super) matches: FastMap<(AtomId, KeyId), bool>,
     /// Whether names at a spot, of a length, can still become allowed ones.
     pub(super) name_alive: FastMap<(CoreId, u32, u32, bool), bool>,
+    /// Least ranks of values, see [`Engine::rank`].
+    pub(super) ranks: FastMap<(ExprId, u32), Option<(u32, Type)>>,
     /// Facts about objects, with `oneOf` made simpler.
     pub(super) exclusive: FastMap<ExprId, ExprId>,
     /// Facts asked for with a child as variable.
@@ -211,6 +225,7 @@ impl Frames {
             placed: FastMap::default(),
             matches: FastMap::default(),
             name_alive: FastMap::default(),
+            ranks: FastMap::default(),
             exclusive: FastMap::default(),
             pending: FastMap::default(),
         }
@@ -262,19 +277,32 @@ impl Engine {
         }
         let (roots, watch) = self.watched(roots);
         let object = kind == Type::Object;
+        let core = self.empty_core(roots, watch, object);
+        if !track {
+            return Ok(core);
+        }
+        let core = Core {
+            hash: Some(u128::from(object)),
+            ..self.frames.cores.get(core).clone()
+        };
+        Ok(self.frames.cores.intern(core))
+    }
+
+    /// An object or array that had nothing yet.
+    pub(super) fn empty_core(&mut self, roots: u32, watch: u32, object: bool) -> CoreId {
         let used = match object {
             true => self.frames.lists.intern(Vec::new()),
             false => self.used_values.intern(Vec::new()),
         };
-        Ok(self.frames.cores.intern(Core {
+        self.frames.cores.intern(Core {
             object,
             roots,
             watch,
             used,
             len: 0,
             open_names: false,
-            hash: track.then_some(u128::from(object)),
-        }))
+            hash: None,
+        })
     }
 
     /// The frame after a value stood at a place; `None` when the value is refused there.

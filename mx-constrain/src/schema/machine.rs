@@ -87,6 +87,10 @@ impl Machine for Reader {
         }
     }
 
+    fn toward_end(&mut self, state: State) -> Result<Option<u8>, ConstrainError> {
+        self.way_out(state)
+    }
+
     fn mask_state(&mut self, state: State) -> Result<State, ConstrainError> {
         Reader::mask_state(self, state)
     }

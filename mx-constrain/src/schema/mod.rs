@@ -3,6 +3,7 @@
 mod children;
 mod decimal;
 mod documents;
+mod ending;
 mod engine;
 mod evaluated;
 mod exclusive;

@@ -256,6 +256,56 @@ fn no_dead_ends_and_what_is_written_is_valid() {
     );
 }
 
+#[test]
+fn ways_out_lead_out() {
+    let mut wrong = Vec::new();
+    let (mut known, mut all) = (0, 0);
+    for seed in 0..700u64 {
+        let mut dice = Dice(seed);
+        let schema = root(&mut dice);
+        let Ok((mut machine, _)) =
+            super::reader(&schema, &options(), &ByteSet::ALL, &Limits::default())
+        else {
+            continue;
+        };
+        for _ in 0..6 {
+            let mut run = Run::new(&mut machine);
+            let mut text = Vec::new();
+            for _ in 0..dice.roll(30) {
+                let byte = *dice.pick(b"\"}]:,nulltrefalse0123ab{[");
+                if run.push(byte).unwrap() {
+                    text.push(byte);
+                }
+            }
+            all += 1;
+            for step in 0.. {
+                if run.accepting().unwrap() {
+                    known += 1;
+                    break;
+                }
+                let Some(byte) = run.way_out().unwrap() else {
+                    break;
+                };
+                if step > 2_000 || !run.push(byte).unwrap() {
+                    let text = String::from_utf8_lossy(&text);
+                    wrong.push(format!("seed {seed}: no way out behind {text} with {byte}"));
+                    break;
+                }
+                text.push(byte);
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{}",
+        wrong[..wrong.len().min(8)].join("\n")
+    );
+    assert!(
+        known * 10 > all * 7,
+        "only {known} of {all} ways out are known"
+    );
+}
+
 /// Writes a random text; what is wrong with it.
 fn walk(
     machine: &mut super::reader::Reader,

@@ -489,7 +489,7 @@ impl Reader {
     }
 
     /// The state behind a number; `None` where it may not end.
-    fn number_ends(
+    pub(super) fn number_ends(
         &mut self,
         place: PlaceId,
         number: NumberState,
@@ -575,7 +575,7 @@ impl Engine {
         Ok((facts, goal.track))
     }
 
-    fn goal_number(&mut self, goal: u32) -> Result<u32, ConstrainError> {
+    pub(super) fn goal_number(&mut self, goal: u32) -> Result<u32, ConstrainError> {
         let (facts, track) = self.goal_facts(goal, Type::Number)?;
         Ok(self.number_spec(facts, track))
     }

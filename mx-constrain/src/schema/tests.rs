@@ -50,6 +50,14 @@ impl<'m> Run<'m> {
         Ok(true)
     }
 
+    /// The next byte of a short way to the end of the frame on top.
+    pub(crate) fn way_out(&mut self) -> Result<Option<u8>, ConstrainError> {
+        match self.stack.last() {
+            Some(&top) => self.machine.toward_end(top),
+            None => Ok(None),
+        }
+    }
+
     pub(crate) fn accepting(&mut self) -> Result<bool, ConstrainError> {
         match self.stack.as_slice() {
             [one] => self.machine.accepting(*one),

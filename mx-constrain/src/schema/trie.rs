@@ -110,6 +110,11 @@ impl Trie {
         self.allowed[range.end] > self.allowed[range.start]
     }
 
+    /// Whether one of the strings is allowed.
+    pub(super) fn is_allowed(&self, index: usize) -> bool {
+        self.allowed[index + 1] > self.allowed[index]
+    }
+
     /// Whether any string is allowed.
     pub(super) fn any(&self) -> bool {
         self.allowed.last() > Some(&0)

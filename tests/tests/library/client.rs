@@ -1,6 +1,6 @@
 //! Clients: the route, the model.
 
-use crate::{scripted, tiny};
+use crate::scripted;
 use mx::{Client, Error, ErrorKind, ExecutionMode, GenerateRequest, Route};
 use mx_runtime::source::Store;
 use mx_tests::scripted::Script;

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::testing::{Random, check_mask, random_vocabulary};
 use crate::{
-    ConstrainError, Constraint, ConstraintSpec, GrammarSyntax, Limits, Matcher, SchemaOptions, Whitespace,
+    ConstrainError, Constraint, ConstraintSpec, GrammarSyntax, Limits, Matcher, SchemaOptions,
+    Whitespace,
 };
 
 const PIECES: &[&str] = &[

@@ -9,17 +9,19 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchemaOptions {
-    /// Draft to read by where the schema names none.
+    /// Draft to read by where the schema names none in `$schema`. Without one, 2020-12 is read, and keywords of
+    /// older drafts that it dropped (`dependencies`, `items` as an array, boolean `exclusiveMinimum`) beside it.
     pub draft: Option<Draft>,
-    /// Order of properties in objects.
+    /// Order of properties in objects. `Declared` leaves fewer choices and so more text that needs no model, but
+    /// refuses valid objects in another order.
     pub property_order: PropertyOrder,
-    /// Blanks between the parts of the text.
+    /// Blanks between the parts of the text. A weak model may write blanks for ever where they are not bounded.
     pub whitespace: Whitespace,
-    /// What `format` does.
+    /// What `format` does. By the standard it is an annotation from draft 2019-09 on; most users mean an assertion.
     pub formats: Formats,
-    /// Which spellings of a value are produced.
+    /// Which spellings of a value are produced. All of them mean the same value to a reader of JSON.
     pub lexical: Lexical,
-    /// Documents that `$ref` may name, by URI. Nothing is ever fetched.
+    /// Documents that `$ref` may name, by URI. Nothing is ever fetched; the metaschemas of all drafts are built in.
     pub documents: BTreeMap<String, Value>,
 }
 
@@ -67,7 +69,7 @@ pub enum Whitespace {
     PythonLike,
     /// As many as one likes.
     Flexible,
-    /// At most so many in one place.
+    /// At most so many in one place, and none around the document.
     Bounded(u32),
 }
 
@@ -96,9 +98,11 @@ pub enum Formats {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Lexical {
-    /// The plain spelling of numbers and keys.
+    /// Integers as digits, bounded numbers without exponent, and no needless escapes in property names and in
+    /// strings that the schema lists.
     #[default]
     Canonical,
-    /// Every spelling of a value.
+    /// Every spelling: `1.0` for an integer (from draft 6 on), exponents (on bounded numbers up to 20 characters),
+    /// `\u0061` for `a` anywhere.
     Full,
 }

@@ -3,11 +3,15 @@
 use mx_tests::data;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use xtask::golden::Models;
 use xtask::maskbench::{
     self, Bounds, Case, Clock, Counts, EngineKind, Outcome, Place, Remotes, Setup, Words, failures,
 };
 use xtask::schema_suite;
+
+/// Only a hang takes this long for one schema, however busy the machine is.
+const HANG: Duration = Duration::from_secs(600);
 
 /// Runs cases on the vocabulary of a model.
 fn run(cases: &[Case], model: &Path, remotes: Remotes) -> Outcome {
@@ -18,7 +22,10 @@ fn run(cases: &[Case], model: &Path, remotes: Remotes) -> Outcome {
         remotes,
         clock: Clock::Wall,
     };
-    let bounds = Bounds::default();
+    let bounds = Bounds {
+        deadline: HANG,
+        ..Bounds::default()
+    };
     maskbench::run(cases, &setup, Some(&words), &Place::Thread, bounds).unwrap()
 }
 

@@ -120,6 +120,18 @@ impl Engine {
         }
     }
 
+    /// Whether the text so far is itself an open name that the object had.
+    pub(super) fn is_had(&self, core: CoreId, part: Part) -> bool {
+        let held = self.frames.cores.get(core);
+        if !held.open_names || part.node != OFF || part.text == ANY_TEXT {
+            return false;
+        }
+        let text = self.strings.text(part.text);
+        let used = self.frames.lists.get(held.used);
+        used.iter()
+            .any(|&key| self.graph.keys.get(key).as_bytes() == text)
+    }
+
     /// Whether an open name that the object had begins with the text so far.
     pub(super) fn had_name(&mut self, core: CoreId, part: Part) -> Result<bool, ConstrainError> {
         let held = self.frames.cores.get(core);

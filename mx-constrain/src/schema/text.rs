@@ -359,8 +359,8 @@ impl Engine {
                     let class = self.open_class(shape, part.spot, 0)?;
                     return self.allowed(*core, class);
                 }
-                // A name that is spelled out ends as such.
-                let here = shape.trie.end(part.node).is_none();
+                // A name that is spelled out ends as such, and one that was had does not end again.
+                let here = shape.trie.end(part.node).is_none() && !self.is_had(*core, part);
                 self.name_can_end(*core, shape, part.spot, part.len, here)
             }
         }

@@ -1,12 +1,13 @@
 //! The client: a model and the settings of an application.
 
 use crate::error::Error;
-use crate::generation::{Generation, Route, Warning};
+use crate::generation::{Generation, Route};
 use crate::pipeline::{Loaded, Plan, Resources, Run};
 use crate::remote::Address;
 use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use crate::steering::Vectors;
+use crate::stream::{Fallen, Stream};
 use mx_remote::{Secret, ServerKind};
 use mx_runtime::device::DeviceId;
 use mx_runtime::model::{LoadOptions, Model};
@@ -183,7 +184,7 @@ impl Client {
     /// [`Error`] for anything that cannot be carried out as asked.
     pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
         if self.route()? == Route::Local {
-            return self.local(request)?.complete();
+            return self.start(request)?.complete();
         }
         let error = match self.address.open()?.generate(request, random_seed) {
             Ok(generation) => return Ok(generation),
@@ -192,27 +193,39 @@ impl Client {
         if self.model.is_none() || !self.fallback.allows(&error) {
             return Err(error);
         }
-        let mut generation = self.local(request)?.complete()?;
-        generation.route = Route::Fallback;
-        let message = format!("the remote call failed, the loaded model answered: {error}");
-        generation
-            .warnings
-            .insert(0, Warning::new("fallback", message));
+        let mut generation = self.start(request)?.complete()?;
+        route::fell_back(&mut generation, &error);
         Ok(generation)
     }
 
-    /// Starts a request; nothing is computed before the first chunk is asked for.
+    /// Starts a request, on whichever route; nothing is computed or sent before the first chunk is asked for.
     ///
     /// # Errors
     /// As [`run`](Client::run), for what can be known beforehand.
-    pub fn stream(&self, request: &GenerateRequest) -> Result<Run, Error> {
-        match self.route()? {
-            Route::Local => self.local(request),
-            _ => Err(Error::unsupported(
-                "streaming on the remote route",
-                "a run is a loop over a local model; use Client::run, or mx_remote for a server's stream",
-            )),
+    pub fn stream(&self, request: &GenerateRequest) -> Result<Stream, Error> {
+        if self.route()? == Route::Local {
+            return Ok(Stream::local(self.start(request)?));
         }
+        let server = self.address.open()?;
+        let model = self.model.clone();
+        let fallback = model.map(|model| Fallen {
+            policy: self.fallback,
+            model,
+            resources: self.resources.clone(),
+        });
+        Ok(Stream::remote(server, request.clone(), fallback))
+    }
+
+    /// Starts a request on the loaded model: the loop itself, which takes and gives sessions and masks.
+    ///
+    /// # Errors
+    /// As [`run`](Client::run), and [`Error::Unsupported`] with no model loaded.
+    pub fn start(&self, request: &GenerateRequest) -> Result<Run, Error> {
+        let model = self.model.as_ref().ok_or_else(|| {
+            Error::unsupported("a model that is not loaded", "call Client::load first")
+        })?;
+        let plan = Plan::with(model.clone(), &self.resources, request, random_seed)?;
+        Run::new(plan)
     }
 
     /// Where the next request runs.
@@ -223,18 +236,6 @@ impl Client {
         let has_model = self.model.is_some() || self.model_name.is_some();
         let has_server = self.address.key.is_some() || self.address.kind.is_some();
         route::decide(self.mode, has_server, has_model)
-    }
-
-    fn local(&self, request: &GenerateRequest) -> Result<Run, Error> {
-        let model = self.model.as_ref().ok_or_else(|| {
-            Error::unsupported("a model that is not loaded", "call Client::load first")
-        })?;
-        Run::new(Plan::with(
-            model.clone(),
-            &self.resources,
-            request,
-            random_seed,
-        )?)
     }
 
     /// Sets the key of the remote service.
@@ -435,7 +436,7 @@ impl Request<'_> {
     ///
     /// # Errors
     /// As [`Client::stream`].
-    pub fn stream(self) -> Result<Run, Error> {
+    pub fn stream(self) -> Result<Stream, Error> {
         self.client.stream(&self.request)
     }
 }

@@ -22,7 +22,7 @@ pub(crate) mod target;
 pub use loaded::Loaded;
 pub use logprobs::TokenLogprobs;
 pub use mask::TokenMask;
-pub use output::Chunk;
+pub use crate::generation::Chunk;
 pub use run::Run;
 pub use stop::{StopDetector, StopStep};
 

@@ -191,6 +191,7 @@ impl Run {
             finish_reason: first.finish_reason,
             stop_text: first.stop_text,
             logprobs: first.logprobs,
+            served_logprobs: Vec::new(),
             choices: match choices.len() {
                 0 | 1 => Vec::new(),
                 _ => choices,

@@ -7,9 +7,9 @@ mod native;
 mod openai;
 
 use crate::error::Error;
-use crate::generation::{FinishReason, Generation, Route, Usage, Warning};
+use crate::generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
 use crate::request::{GenerateRequest, Method, Origin, Setting};
-use mx_remote::{Axionic, AxionicOptions, OpenAi, OpenAiOptions, Secret, ServerKind};
+use mx_remote::{Axionic, AxionicOptions, Cancel, OpenAi, OpenAiOptions, Secret, ServerKind};
 use mx_runtime::engine::EngineInfo;
 use mx_sampling::SamplingOptions;
 use serde_json::{Map, Value};
@@ -69,17 +69,103 @@ impl Server {
         request: &GenerateRequest,
         seed: impl FnOnce() -> u64,
     ) -> Result<Generation, Error> {
-        if let Some(field) = request.unknown.keys().next() {
-            return Err(Error::UnknownField {
-                field: field.clone(),
-            });
-        }
+        request.known()?;
         request.constraints.check()?;
         match self {
-            Server::Native(client) => native::generate(client, request),
+            Server::Native(client) => native::generate(client, request, Cancel::never()),
             Server::OpenAi(client, model) => openai::generate(client, model, request, seed),
         }
     }
+}
+
+impl Server {
+    /// Starts a request; it is sent at once.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub(crate) fn stream(
+        &self,
+        request: &GenerateRequest,
+        seed: impl FnOnce() -> u64,
+        cancel: Cancel,
+    ) -> Result<Streaming, Error> {
+        request.known()?;
+        request.constraints.check()?;
+        Ok(match self {
+            Server::Native(client) => Streaming::Whole(Box::new(Whole {
+                generation: native::generate(client, request, cancel)?,
+                next: 0,
+            })),
+            Server::OpenAi(client, model) => {
+                let live = openai::Live::open(client, model, request, seed, cancel)?;
+                Streaming::Live(Box::new(live))
+            }
+        })
+    }
+}
+
+/// An answer of a server on its way.
+pub(crate) enum Streaming {
+    /// One that comes in pieces.
+    Live(Box<openai::Live>),
+    /// One that came whole, since the server sends no pieces.
+    Whole(Box<Whole>),
+}
+
+/// A whole answer, handed out as one chunk an output.
+pub(crate) struct Whole {
+    generation: Generation,
+    next: usize,
+}
+
+impl Streaming {
+    pub(crate) fn next(&mut self) -> Option<Result<Chunk, Error>> {
+        match self {
+            Streaming::Live(live) => live.next(),
+            Streaming::Whole(whole) => whole.next().map(Ok),
+        }
+    }
+
+    pub(crate) fn into_generation(self) -> Generation {
+        match self {
+            Streaming::Live(live) => live.into_generation(),
+            Streaming::Whole(whole) => whole.generation,
+        }
+    }
+}
+
+impl Whole {
+    fn next(&mut self) -> Option<Chunk> {
+        let answer = &self.generation;
+        let (text, finish) = match (answer.choices.get(self.next), self.next) {
+            (Some(choice), _) => (choice.text.clone(), choice.finish_reason),
+            (None, 0) => (answer.text.clone(), answer.finish_reason),
+            (None, _) => return None,
+        };
+        let index = self.next;
+        self.next += 1;
+        Some(Chunk {
+            index,
+            token: None,
+            text,
+            finish_reason: Some(finish),
+        })
+    }
+}
+
+/// The answer to a request that never reached a server.
+pub(crate) fn nothing() -> Generation {
+    let answer = Answer {
+        choices: Vec::new(),
+        usage: Usage::default(),
+        seed: 0,
+        method: None,
+        model: String::new(),
+        server: ("none", String::new()),
+        settings: Map::new(),
+        warnings: Vec::new(),
+    };
+    answer.into_generation()
 }
 
 /// Refuses a field that is given.
@@ -117,9 +203,7 @@ fn named(options: &impl serde::Serialize) -> Map<String, Value> {
 
 /// What an answer of a server has.
 struct Answer {
-    text: String,
-    finish_reason: Option<String>,
-    choices: Vec<crate::Choice>,
+    choices: Vec<Choice>,
     usage: Usage,
     seed: u64,
     method: Option<Method>,
@@ -132,41 +216,47 @@ struct Answer {
 
 impl Answer {
     fn into_generation(self) -> Generation {
-        let mut warnings = self.warnings;
-        let finish_reason = match self.finish_reason.as_deref() {
-            Some("length") => FinishReason::Length,
-            Some("stop" | "eos") | None => FinishReason::Stop,
-            Some(other) => {
-                let message = format!("the server ended the text for the reason {other:?}");
-                warnings.push(Warning::new("finish_reason", message));
-                FinishReason::Stop
-            }
-        };
         let (protocol, address) = self.server;
+        let first = self.choices.first().cloned().unwrap_or_default();
+        let choices = match self.choices.len() {
+            0 | 1 => Vec::new(),
+            _ => self.choices,
+        };
+        let setting = |(name, value)| Setting {
+            name,
+            value,
+            origin: Origin::Request,
+        };
         Generation {
-            text: self.text,
-            tokens: Vec::new(),
-            finish_reason,
+            text: first.text,
+            tokens: first.tokens,
+            finish_reason: first.finish_reason,
             stop_text: None,
             logprobs: Vec::new(),
-            choices: self.choices,
+            served_logprobs: first.served_logprobs,
+            choices,
             usage: self.usage,
             seed: self.seed,
             method: self.method.unwrap_or_default(),
             route: Route::Remote,
             model: self.model,
             engine: EngineInfo::new(protocol, address, "remote".to_owned()),
-            warnings,
-            settings: self
-                .settings
-                .into_iter()
-                .map(|(name, value)| Setting {
-                    name,
-                    value,
-                    origin: Origin::Request,
-                })
-                .collect(),
+            warnings: self.warnings,
+            settings: self.settings.into_iter().map(setting).collect(),
             trace: None,
+        }
+    }
+}
+
+/// Why a text ended, in the server's words.
+fn finish_reason(reason: Option<&str>, warnings: &mut Vec<Warning>) -> FinishReason {
+    match reason {
+        Some("length") => FinishReason::Length,
+        Some("stop" | "eos") | None => FinishReason::Stop,
+        Some(other) => {
+            let message = format!("the server ended the text for the reason {other:?}");
+            warnings.push(Warning::new("finish_reason", message));
+            FinishReason::Stop
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{Answer, named, refuse, sampling};
 use crate::error::Error;
-use crate::generation::{Generation, Usage, Warning};
+use crate::generation::{Choice, Generation, Usage, Warning};
 use crate::request::{GenerateRequest, Prompt};
-use mx_remote::Axionic;
+use mx_remote::{Axionic, Cancel};
 use mx_remote::axionic::{Policy, PolicyRunRequest};
 use mx_steering::apply::VectorRef;
 use serde_json::{Map, Value, json};
@@ -21,7 +21,11 @@ const KNOWN: [&str; 8] = [
     "repetition_penalty",
 ];
 
-pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Generation, Error> {
+pub(super) fn generate(
+    client: &Axionic,
+    request: &GenerateRequest,
+    cancel: Cancel,
+) -> Result<Generation, Error> {
     let Prompt::Text(prompt) = &request.prompt else {
         return Err(Error::unsupported(
             "a conversation or tokens on the native remote route",
@@ -57,6 +61,7 @@ pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Ge
             include_trace: request.include_trace,
             ..PolicyRunRequest::default()
         })
+        .cancel(cancel)
         .wait()?;
     let mut warnings = vec![Warning::new(
         "seed",
@@ -70,9 +75,7 @@ pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Ge
         warnings.push(Warning::new("not_accepted", message));
     }
     Ok(Answer {
-        text: run.output,
-        finish_reason: None,
-        choices: Vec::new(),
+        choices: vec![Choice::of_text(run.output)],
         usage: Usage {
             completion_tokens: usize::try_from(run.tokens).unwrap_or(0),
             ..Usage::default()

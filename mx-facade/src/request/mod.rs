@@ -13,6 +13,7 @@ pub use resolve::{Origin, Setting, Settings};
 pub use shorthand::schema_from_shorthand;
 pub use steering::Steering;
 
+use crate::error::Error;
 use mx_runtime::template::Message;
 use mx_sampling::SamplingOptions;
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,16 @@ impl GenerateRequest {
         GenerateRequest {
             prompt: prompt.into(),
             ..GenerateRequest::default()
+        }
+    }
+
+    /// Refuses a request with a field that does not exist.
+    pub(crate) fn known(&self) -> Result<(), Error> {
+        match self.unknown.keys().next() {
+            Some(field) => Err(Error::UnknownField {
+                field: field.clone(),
+            }),
+            None => Ok(()),
         }
     }
 

@@ -78,11 +78,7 @@ impl Settings {
         seed: impl FnOnce() -> u64,
         warnings: &mut Vec<Warning>,
     ) -> Result<Self, Error> {
-        if let Some(field) = request.unknown.keys().next() {
-            return Err(Error::UnknownField {
-                field: field.clone(),
-            });
-        }
+        request.known()?;
         if request.max_tokens == Some(0) {
             return Err(Error::request("max_tokens", 0, "1 or more"));
         }

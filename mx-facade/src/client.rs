@@ -8,12 +8,15 @@ use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use crate::steering::Vectors;
 use crate::stream::{Fallen, Stream};
-use mx_remote::{Secret, ServerKind};
+use mx_remote::{
+    BASE_URL_VARIABLE, CredentialStore, KEY_VARIABLE, Secret, ServerKind, Surroundings,
+};
 use mx_runtime::device::DeviceId;
 use mx_runtime::model::{LoadOptions, Model};
 use mx_runtime::source::{self, ModelRef, NoProgress, Progress, Store};
 use mx_steering::store::VectorStore;
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Answers requests. There is no global client: an application makes its own.
@@ -122,14 +125,17 @@ impl ClientBuilder {
         self
     }
 
-    /// Takes store and sources from environment variables, as the program `mx` does: see
-    /// [`home`](crate::home) and [`Options::from_env`](source::Options::from_env).
+    /// Takes key and address of the remote service, store and sources from environment variables, as the program `mx`
+    /// does: `MECHANEX_API_KEY`, else the file `.mechanex/config.json` in `$HOME`; `MECHANEX_BASE_URL`; for the others
+    /// see [`home`](crate::home) and [`Options::from_env`](source::Options::from_env). What was set by
+    /// [`key`](Self::key) and [`base_url`](Self::base_url) goes before.
     pub fn from_env(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
         self.store = crate::home::models_dir(env).map(Store::new);
         if let Some(folder) = crate::home::vectors_dir(env) {
             self.resources.vectors = Vectors::new(VectorStore::new(folder));
         }
         self.sources = source::Options::from_env(env);
+        self.address.around = surroundings(env);
         self
     }
 
@@ -157,8 +163,8 @@ impl Client {
 
     /// A client of a model that is already loaded.
     pub fn with_model(model: Arc<Model>) -> Self {
-        let mut client = Client::builder().model(model.name()).build();
-        client.model = Some(model.into());
+        let mut client = Client::builder().build();
+        client.set_loaded(model);
         client
     }
 
@@ -234,8 +240,17 @@ impl Client {
     /// [`Error::NoModel`] with neither server nor model, [`Error::Request`] for the mode remote without a server.
     pub fn route(&self) -> Result<Route, Error> {
         let has_model = self.model.is_some() || self.model_name.is_some();
-        let has_server = self.address.key.is_some() || self.address.kind.is_some();
+        // Whoever wants to stay here is not asked for credentials.
+        let has_server = self.mode != ExecutionMode::Local && self.address.is_known()?;
         route::decide(self.mode, has_server, has_model)
+    }
+
+    /// Protocol and address of the server that a remote request goes to, for people.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] for an address that cannot be used.
+    pub fn server_name(&self) -> Result<String, Error> {
+        Ok(self.address.open()?.name())
     }
 
     /// Sets the key of the remote service.
@@ -294,6 +309,12 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Takes a model that is already loaded as the main one.
+    pub fn set_loaded(&mut self, model: Arc<Model>) {
+        self.model_name = Some(model.name().to_owned());
+        self.model = Some(model.into());
     }
 
     /// Sets where steering vectors are looked up.
@@ -438,6 +459,16 @@ impl Request<'_> {
     /// As [`Client::stream`].
     pub fn stream(self) -> Result<Stream, Error> {
         self.client.stream(&self.request)
+    }
+}
+
+/// What the environment says about the vendor's service.
+fn surroundings(env: &dyn Fn(&str) -> Option<String>) -> Surroundings {
+    let read = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+    Surroundings {
+        key: read(KEY_VARIABLE).map(|key| Secret::new(key.trim())),
+        base_url: read(BASE_URL_VARIABLE),
+        store: read("HOME").map(|home| CredentialStore::in_home(Path::new(&home))),
     }
 }
 

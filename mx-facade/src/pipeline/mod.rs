@@ -19,10 +19,10 @@ mod run;
 mod stop;
 pub(crate) mod target;
 
+pub use crate::generation::Chunk;
 pub use loaded::Loaded;
 pub use logprobs::TokenLogprobs;
 pub use mask::TokenMask;
-pub use crate::generation::Chunk;
 pub use run::Run;
 pub use stop::{StopDetector, StopStep};
 

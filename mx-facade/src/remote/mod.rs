@@ -9,7 +9,10 @@ mod openai;
 use crate::error::Error;
 use crate::generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
 use crate::request::{GenerateRequest, Method, Origin, Setting};
-use mx_remote::{Axionic, AxionicOptions, Cancel, OpenAi, OpenAiOptions, Secret, ServerKind};
+use mx_remote::{
+    Axionic, AxionicOptions, Cancel, Credentials, OpenAi, OpenAiOptions, Secret, ServerKind,
+    Surroundings,
+};
 use mx_runtime::engine::EngineInfo;
 use mx_sampling::SamplingOptions;
 use serde_json::{Map, Value};
@@ -30,19 +33,29 @@ pub(crate) struct Address {
     pub(crate) key: Option<Secret>,
     pub(crate) kind: Option<ServerKind>,
     pub(crate) model: Option<String>,
+    /// Where the key of the vendor's service is looked for when none is given.
+    pub(crate) around: Surroundings,
 }
 
 impl Address {
+    /// Whether there is anything to send a request to: a named server, or a key of the vendor's service.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] for a credentials file that cannot be read.
+    pub(crate) fn is_known(&self) -> Result<bool, Error> {
+        if self.kind.is_some() || self.key.is_some() {
+            return Ok(true);
+        }
+        Ok(!Credentials::find(None, &self.around)?.is_empty())
+    }
+
     /// A client of this server; nothing is sent.
     ///
     /// # Errors
     /// [`Error::Remote`] for an address that cannot be used.
     pub(crate) fn open(&self) -> Result<Server, Error> {
         let Some(kind) = self.kind else {
-            let mut options = AxionicOptions::default();
-            if let Some(key) = &self.key {
-                options = AxionicOptions::with_key(key.clone());
-            }
+            let mut options = AxionicOptions::find(self.key.clone(), &self.around)?;
             if let Some(url) = &self.base_url {
                 options.base_url.clone_from(url);
             }
@@ -60,6 +73,16 @@ impl Address {
 }
 
 impl Server {
+    /// Protocol and address, for people.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Server::Native(client) => format!("axionic, {}", client.base_url()),
+            Server::OpenAi(client, model) => {
+                format!("{model} on {}, {}", client.kind().name(), client.base_url())
+            }
+        }
+    }
+
     /// Answers a request.
     ///
     /// # Errors

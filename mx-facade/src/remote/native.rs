@@ -4,8 +4,8 @@ use super::{Answer, named, refuse, sampling};
 use crate::error::Error;
 use crate::generation::{Choice, Generation, Usage, Warning};
 use crate::request::{GenerateRequest, Prompt};
-use mx_remote::{Axionic, Cancel};
 use mx_remote::axionic::{Policy, PolicyRunRequest};
+use mx_remote::{Axionic, Cancel};
 use mx_steering::apply::VectorRef;
 use serde_json::{Map, Value, json};
 

@@ -17,6 +17,7 @@ mod goldens;
 mod hostile;
 mod mask;
 mod mutations;
+mod real_server;
 mod remote;
 mod request;
 mod sessions;

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use crate::controls::{ConstraintFlags, SteeringFlags, StrategyFlags};
+use crate::remote::RouteFlags;
 use crate::steer::SteerCommand;
 use clap::{Args, Parser, Subcommand};
 use mx::Overflow;
@@ -88,6 +89,8 @@ pub(crate) struct GenerateFlags {
     pub(crate) strategy: StrategyFlags,
     #[command(flatten)]
     pub(crate) steering: SteeringFlags,
+    #[command(flatten)]
+    pub(crate) route: RouteFlags,
 }
 
 #[derive(Args)]

@@ -19,8 +19,7 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
     flags.strategy.apply(&mut request);
     flags.steering.apply(&mut request);
     let interrupt = Interrupt::install()?;
-    let mut client = load::client(&flags.model, &interrupt)?;
-    load::others(&mut client, &request, &flags.model, &interrupt)?;
+    let client = load::for_request(&flags.model, &flags.route, &request, &interrupt)?;
     let several = request.controls.n.is_some_and(|n| n > 1);
     let mut run = client.stream(&request)?.with_cancel(interrupt.current());
 

@@ -11,6 +11,7 @@ mod generate;
 mod interrupt;
 mod load;
 mod models;
+mod remote;
 mod show;
 mod steer;
 mod terminal;

@@ -7,6 +7,7 @@ use crate::remote::Address;
 use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use crate::steering::Vectors;
+use crate::trace::Trace;
 use mx_remote::{Secret, ServerKind};
 use mx_runtime::device::DeviceId;
 use mx_runtime::model::{LoadOptions, Model};
@@ -195,6 +196,10 @@ impl Client {
         let mut generation = self.local(request)?.complete()?;
         generation.route = Route::Fallback;
         let message = format!("the remote call failed, the loaded model answered: {error}");
+        if let Some(trace) = &mut generation.trace {
+            trace.route = Route::Fallback;
+            trace.fallback = Some(error.to_string());
+        }
         generation
             .warnings
             .insert(0, Warning::new("fallback", message));
@@ -226,15 +231,28 @@ impl Client {
     }
 
     fn local(&self, request: &GenerateRequest) -> Result<Run, Error> {
+        self.local_with(&self.resources, request)
+    }
+
+    fn local_with(&self, resources: &Resources, request: &GenerateRequest) -> Result<Run, Error> {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::unsupported("a model that is not loaded", "call Client::load first")
         })?;
-        Run::new(Plan::with(
-            model.clone(),
-            &self.resources,
-            request,
-            random_seed,
-        )?)
+        Run::new(Plan::with(model.clone(), resources, request, random_seed)?)
+    }
+
+    /// The run of a trace, on the models loaded here.
+    pub(crate) fn repeat(&self, trace: &Trace) -> Result<Run, Error> {
+        let resources = Resources {
+            moment: trace.moment,
+            ..self.resources.clone()
+        };
+        let request = GenerateRequest {
+            seed: Some(trace.seed),
+            include_trace: Some(true),
+            ..trace.request.clone()
+        };
+        self.local_with(&resources, &request)
     }
 
     /// Sets the key of the remote service.
@@ -284,12 +302,10 @@ impl Client {
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
         self.load_with(progress)?;
-        let controls = &request.controls;
-        let names = controls.ensemble_models.iter().chain(&controls.draft_model);
-        for name in names {
+        for name in request.controls.models() {
             if !self.resources.models.contains_key(name) {
                 let model = self.fetch(name, progress)?;
-                self.resources.models.insert(name.clone(), model);
+                self.resources.models.insert(name.to_owned(), model);
             }
         }
         Ok(())

@@ -76,8 +76,7 @@ pub(crate) fn others(
     flags: &ModelFlags,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let controls = &request.controls;
-    for name in controls.ensemble_models.iter().chain(&controls.draft_model) {
+    for name in request.controls.models() {
         client.add_model(name, open(name, flags, interrupt)?);
     }
     Ok(())

@@ -8,6 +8,7 @@ use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use crate::steering::Vectors;
 use crate::stream::{Fallen, Stream};
+use crate::trace::Trace;
 use mx_remote::{
     BASE_URL_VARIABLE, CredentialStore, KEY_VARIABLE, Secret, ServerKind, Surroundings,
 };
@@ -227,10 +228,14 @@ impl Client {
     /// # Errors
     /// As [`run`](Client::run), and [`Error::Unsupported`] with no model loaded.
     pub fn start(&self, request: &GenerateRequest) -> Result<Run, Error> {
+        self.start_with(&self.resources, request)
+    }
+
+    fn start_with(&self, resources: &Resources, request: &GenerateRequest) -> Result<Run, Error> {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::unsupported("a model that is not loaded", "call Client::load first")
         })?;
-        let plan = Plan::with(model.clone(), &self.resources, request, random_seed)?;
+        let plan = Plan::with(model.clone(), resources, request, random_seed)?;
         Run::new(plan)
     }
 
@@ -251,6 +256,20 @@ impl Client {
     /// [`Error::Remote`] for an address that cannot be used.
     pub fn server_name(&self) -> Result<String, Error> {
         Ok(self.address.open()?.name())
+    }
+
+    /// The run of a trace, on the models loaded here.
+    pub(crate) fn repeat(&self, trace: &Trace) -> Result<Run, Error> {
+        let resources = Resources {
+            moment: trace.moment,
+            ..self.resources.clone()
+        };
+        let request = GenerateRequest {
+            seed: Some(trace.seed),
+            include_trace: Some(true),
+            ..trace.request.clone()
+        };
+        self.start_with(&resources, &request)
     }
 
     /// Sets the key of the remote service.
@@ -300,12 +319,10 @@ impl Client {
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
         self.load_with(progress)?;
-        let controls = &request.controls;
-        let names = controls.ensemble_models.iter().chain(&controls.draft_model);
-        for name in names {
+        for name in request.controls.models() {
             if !self.resources.models.contains_key(name) {
                 let model = self.fetch(name, progress)?;
-                self.resources.models.insert(name.clone(), model);
+                self.resources.models.insert(name.to_owned(), model);
             }
         }
         Ok(())

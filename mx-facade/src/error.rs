@@ -83,6 +83,9 @@ pub enum Error {
     /// The store of steering vectors.
     #[error(transparent)]
     VectorStore(#[from] StoreError),
+    /// A trace that cannot be read or carried out.
+    #[error(transparent)]
+    Trace(#[from] crate::trace::TraceError),
     /// A server.
     #[error(transparent)]
     Remote(#[from] mx_remote::Error),
@@ -217,7 +220,7 @@ impl Error {
             Error::Steering(_) | Error::SteeringFile(_) | Error::VectorStore(_) => {
                 ErrorKind::InvalidRequest
             }
-            Error::Template(_) | Error::Tokenizer(_) => ErrorKind::InvalidRequest,
+            Error::Template(_) | Error::Tokenizer(_) | Error::Trace(_) => ErrorKind::InvalidRequest,
             Error::Unsupported { .. } => ErrorKind::Unsupported,
             Error::Remote(error) => remote_kind(error),
             Error::NoModel => ErrorKind::ModelNotFound,

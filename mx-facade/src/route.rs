@@ -65,6 +65,10 @@ pub(crate) fn decide(
 /// Writes into an answer that it came from here because the server failed.
 pub(crate) fn fell_back(generation: &mut Generation, error: &Error) {
     generation.route = Route::Fallback;
+    if let Some(trace) = &mut generation.trace {
+        trace.route = Route::Fallback;
+        trace.fallback = Some(error.to_string());
+    }
     let message = format!("the remote call failed, the loaded model answered: {error}");
     let warning = Warning::new("fallback", message);
     generation.warnings.insert(0, warning);

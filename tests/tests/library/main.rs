@@ -10,6 +10,7 @@ mod closures;
 mod combinations;
 mod constrain;
 mod default_model;
+mod early_exit;
 mod engines;
 mod fast_mode;
 mod finish;
@@ -24,6 +25,7 @@ mod sessions;
 mod steering;
 mod strategies;
 mod streaming;
+mod trace;
 
 use mx_runtime::device::DeviceId;
 use mx_runtime::model::{LoadOptions, Model};

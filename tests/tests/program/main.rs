@@ -9,6 +9,7 @@ mod models;
 mod pipes;
 mod refusals;
 mod tokenize;
+mod trace;
 
 use mx_tests::data;
 use mx_tests::mx::Home;

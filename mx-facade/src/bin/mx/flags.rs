@@ -3,6 +3,7 @@
 use crate::controls::{ConstraintFlags, SteeringFlags, StrategyFlags};
 use crate::remote::RouteFlags;
 use crate::steer::SteerCommand;
+use crate::trace::TraceCommand;
 use clap::{Args, Parser, Subcommand};
 use mx::Overflow;
 use mx::runtime::device::DeviceId;
@@ -55,6 +56,11 @@ pub(crate) enum Command {
     Steer {
         #[command(subcommand)]
         command: SteerCommand,
+    },
+    /// Show, compare, repeat and question traces of `mx generate --trace`
+    Trace {
+        #[command(subcommand)]
+        command: TraceCommand,
     },
     /// List the devices of this build and machine
     Devices {
@@ -191,7 +197,7 @@ pub(crate) struct TokenizeFlags {
     pub(crate) decode: bool,
 }
 
-fn engine(text: &str) -> Result<EngineChoice, String> {
+pub(crate) fn engine(text: &str) -> Result<EngineChoice, String> {
     match text {
         "auto" => Ok(EngineChoice::Auto),
         "burn" => Ok(EngineChoice::Burn),
@@ -200,7 +206,7 @@ fn engine(text: &str) -> Result<EngineChoice, String> {
     }
 }
 
-fn weight_format(text: &str) -> Result<Format, String> {
+pub(crate) fn weight_format(text: &str) -> Result<Format, String> {
     match text {
         "q8_0" => Ok(Format::Q8_0),
         "q4_1" => Ok(Format::Q4_1),
@@ -209,7 +215,7 @@ fn weight_format(text: &str) -> Result<Format, String> {
     }
 }
 
-fn kv_format(text: &str) -> Result<KvFormat, String> {
+pub(crate) fn kv_format(text: &str) -> Result<KvFormat, String> {
     match text {
         "f16" => Ok(KvFormat::F16),
         "fixed16" => Ok(KvFormat::Fixed16),

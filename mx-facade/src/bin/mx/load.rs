@@ -55,8 +55,7 @@ pub(crate) fn for_request(
     if !remote || route.falls_back() {
         let model = announced(flags, interrupt)?;
         client.set_loaded(model);
-        let controls = &request.controls;
-        for name in controls.ensemble_models.iter().chain(&controls.draft_model) {
+        for name in request.controls.models() {
             client.add_model(name, open(name, flags, interrupt)?);
         }
     }

@@ -16,6 +16,7 @@ mod show;
 mod steer;
 mod terminal;
 mod tokenize;
+mod trace;
 
 use clap::Parser;
 use flags::{Arguments, Command};
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Rm { model } => models::remove(&model),
         Command::Tokenize(flags) => tokenize::run(&flags),
         Command::Steer { command } => steer::run(&command),
+        Command::Trace { command } => trace::run(&command),
         Command::Devices { json } => doctor::devices(json),
         Command::Doctor => doctor::run(),
     };

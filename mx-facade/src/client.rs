@@ -3,7 +3,8 @@
 use crate::error::Error;
 use crate::generation::{Generation, Route, Warning};
 use crate::pipeline::{Loaded, Plan, Resources, Run};
-use crate::remote::Address;
+use crate::policy::{self, CodeLimits, Policies, Policy, PolicyStore};
+use crate::remote::{Address, Server};
 use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use crate::steering::Vectors;
@@ -37,6 +38,9 @@ pub struct Client {
     model: Option<Loaded>,
     /// What requests may name besides the main model.
     resources: Resources,
+    policies: PolicyStore,
+    /// Whether generated code may be run, and within which limits.
+    code: Option<CodeLimits>,
 }
 
 /// Sets up a [`Client`].
@@ -50,6 +54,8 @@ pub struct ClientBuilder {
     store: Option<Store>,
     sources: source::Options,
     resources: Resources,
+    policies: PolicyStore,
+    code: Option<CodeLimits>,
 }
 
 impl ClientBuilder {
@@ -121,12 +127,28 @@ impl ClientBuilder {
         self
     }
 
+    /// Where policies are kept; without one in memory.
+    pub fn policies(mut self, policies: PolicyStore) -> Self {
+        self.policies = policies;
+        self
+    }
+
+    /// Lets the verifiers `code_compile` and `unit_tests` run generated code in a process of its own, within these
+    /// limits. They are no container: code of an attacker belongs into one.
+    pub fn allow_code_execution(mut self, limits: CodeLimits) -> Self {
+        self.code = Some(limits);
+        self
+    }
+
     /// Takes store and sources from environment variables, as the program `mx` does: see
     /// [`home`](crate::home) and [`Options::from_env`](source::Options::from_env).
     pub fn from_env(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
         self.store = crate::home::models_dir(env).map(Store::new);
         if let Some(folder) = crate::home::vectors_dir(env) {
             self.resources.vectors = Vectors::new(VectorStore::new(folder));
+        }
+        if let Some(folder) = crate::home::policies_dir(env) {
+            self.policies = PolicyStore::new(folder);
         }
         self.sources = source::Options::from_env(env);
         self
@@ -144,6 +166,8 @@ impl ClientBuilder {
             sources: self.sources,
             model: None,
             resources: self.resources,
+            policies: self.policies,
+            code: self.code,
         }
     }
 }
@@ -182,14 +206,17 @@ impl Client {
     /// # Errors
     /// [`Error`] for anything that cannot be carried out as asked.
     pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
+        if policy::governs(request) {
+            return policy::answer(self, request);
+        }
         if self.route()? == Route::Local {
             return self.local(request)?.complete();
         }
-        let error = match self.address.open()?.generate(request, random_seed) {
+        let error = match self.server()?.generate(request, random_seed) {
             Ok(generation) => return Ok(generation),
             Err(error) => error,
         };
-        if self.model.is_none() || !self.fallback.allows(&error) {
+        if !self.falls_back(&error) {
             return Err(error);
         }
         let mut generation = self.local(request)?.complete()?;
@@ -206,6 +233,12 @@ impl Client {
     /// # Errors
     /// As [`run`](Client::run), for what can be known beforehand.
     pub fn stream(&self, request: &GenerateRequest) -> Result<Run, Error> {
+        if policy::governs(request) {
+            return Err(Error::unsupported(
+                "streaming under a policy",
+                "a whole output is judged before it is known that it is the answer; use Client::run",
+            ));
+        }
         match self.route()? {
             Route::Local => self.local(request),
             _ => Err(Error::unsupported(
@@ -226,15 +259,53 @@ impl Client {
     }
 
     fn local(&self, request: &GenerateRequest) -> Result<Run, Error> {
+        let (model, resources) = self.local_parts()?;
+        Run::new(Plan::with(model, resources, request, random_seed)?)
+    }
+
+    /// The loaded model, and what requests may name besides it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without one.
+    pub(crate) fn local_parts(&self) -> Result<(Loaded, &Resources), Error> {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::unsupported("a model that is not loaded", "call Client::load first")
         })?;
-        Run::new(Plan::with(
-            model.clone(),
-            &self.resources,
-            request,
-            random_seed,
-        )?)
+        Ok((model.clone(), &self.resources))
+    }
+
+    /// The server of the remote route.
+    pub(crate) fn server(&self) -> Result<Server, Error> {
+        self.address.open()
+    }
+
+    /// Whether a failed remote request is answered by the loaded model.
+    pub(crate) fn falls_back(&self, error: &Error) -> bool {
+        self.model.is_some() && self.fallback.allows(error)
+    }
+
+    /// The calls about policies: run, save, list, compare, evaluate, tune, publish.
+    pub fn policies(&self) -> Policies<'_> {
+        Policies::new(self)
+    }
+
+    /// Where policies are kept.
+    pub fn policy_store(&self) -> &PolicyStore {
+        &self.policies
+    }
+
+    /// Sets where policies are kept.
+    pub fn set_policy_store(&mut self, policies: PolicyStore) {
+        self.policies = policies;
+    }
+
+    /// Lets generated code run, or no longer; see [`ClientBuilder::allow_code_execution`].
+    pub fn set_code_execution(&mut self, limits: Option<CodeLimits>) {
+        self.code = limits;
+    }
+
+    pub(crate) fn code_limits(&self) -> Option<CodeLimits> {
+        self.code
     }
 
     /// Sets the key of the remote service.
@@ -385,6 +456,8 @@ impl Request<'_> {
         seed(seed: u64),
         n(outputs: usize),
         best_of_n(candidates: usize),
+        policy(policy: Policy),
+        policy_id(id: impl Into<String>),
         logprobs(top: usize),
         json_schema(schema: serde_json::Value),
         regex(pattern: impl Into<String>),

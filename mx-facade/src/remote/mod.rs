@@ -3,7 +3,7 @@
 //! A request is put into the server's own words by mx-remote. What a server cannot be told is refused before anything is
 //! sent, with the name of the field.
 
-mod native;
+pub(crate) mod native;
 mod openai;
 
 use crate::error::Error;
@@ -167,6 +167,7 @@ impl Answer {
                 })
                 .collect(),
             trace: None,
+            policy: None,
         }
     }
 }

@@ -3,7 +3,8 @@
 use crate::error::Error;
 use crate::generation::{Generation, Route};
 use crate::pipeline::{Loaded, Plan, Resources, Run};
-use crate::remote::Address;
+use crate::policy::{self, CodeLimits, Policies, Policy, PolicyStore};
+use crate::remote::{Address, Server};
 use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use crate::steering::Vectors;
@@ -42,6 +43,9 @@ pub struct Client {
     model: Option<Loaded>,
     /// What requests may name besides the main model.
     resources: Resources,
+    policies: PolicyStore,
+    /// Whether generated code may be run, and within which limits.
+    code: Option<CodeLimits>,
 }
 
 /// Sets up a [`Client`].
@@ -55,6 +59,8 @@ pub struct ClientBuilder {
     store: Option<Store>,
     sources: source::Options,
     resources: Resources,
+    policies: PolicyStore,
+    code: Option<CodeLimits>,
 }
 
 impl ClientBuilder {
@@ -126,6 +132,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Where policies are kept; without one in memory.
+    pub fn policies(mut self, policies: PolicyStore) -> Self {
+        self.policies = policies;
+        self
+    }
+
+    /// Lets the verifiers `code_compile` and `unit_tests` run generated code in a process of its own, within these
+    /// limits. They are no container: code of an attacker belongs into one.
+    pub fn allow_code_execution(mut self, limits: CodeLimits) -> Self {
+        self.code = Some(limits);
+        self
+    }
+
     /// Takes key and address of the remote service, store and sources from environment variables, as the program `mx`
     /// does: `MECHANEX_API_KEY`, else the file `.mechanex/config.json` in `$HOME`; `MECHANEX_BASE_URL`; for the others
     /// see [`home`](crate::home) and [`Options::from_env`](source::Options::from_env). What was set by
@@ -134,6 +153,9 @@ impl ClientBuilder {
         self.store = crate::home::models_dir(env).map(Store::new);
         if let Some(folder) = crate::home::vectors_dir(env) {
             self.resources.vectors = Vectors::new(VectorStore::new(folder));
+        }
+        if let Some(folder) = crate::home::policies_dir(env) {
+            self.policies = PolicyStore::new(folder);
         }
         self.sources = source::Options::from_env(env);
         self.address.around = surroundings(env);
@@ -152,6 +174,8 @@ impl ClientBuilder {
             sources: self.sources,
             model: None,
             resources: self.resources,
+            policies: self.policies,
+            code: self.code,
         }
     }
 }
@@ -190,14 +214,17 @@ impl Client {
     /// # Errors
     /// [`Error`] for anything that cannot be carried out as asked.
     pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
+        if policy::governs(request) {
+            return policy::answer(self, request);
+        }
         if self.route()? == Route::Local {
             return self.start(request)?.complete();
         }
-        let error = match self.address.open()?.generate(request, random_seed) {
+        let error = match self.server()?.generate(request, random_seed) {
             Ok(generation) => return Ok(generation),
             Err(error) => error,
         };
-        if self.model.is_none() || !self.fallback.allows(&error) {
+        if !self.falls_back(&error) {
             return Err(error);
         }
         let mut generation = self.start(request)?.complete()?;
@@ -210,6 +237,12 @@ impl Client {
     /// # Errors
     /// As [`run`](Client::run), for what can be known beforehand.
     pub fn stream(&self, request: &GenerateRequest) -> Result<Stream, Error> {
+        if policy::governs(request) {
+            return Err(Error::unsupported(
+                "streaming under a policy",
+                "a whole output is judged before it is known that it is the answer; use Client::run",
+            ));
+        }
         if self.route()? == Route::Local {
             return Ok(Stream::local(self.start(request)?));
         }
@@ -232,11 +265,8 @@ impl Client {
     }
 
     fn start_with(&self, resources: &Resources, request: &GenerateRequest) -> Result<Run, Error> {
-        let model = self.model.as_ref().ok_or_else(|| {
-            Error::unsupported("a model that is not loaded", "call Client::load first")
-        })?;
-        let plan = Plan::with(model.clone(), resources, request, random_seed)?;
-        Run::new(plan)
+        let (model, _) = self.local_parts()?;
+        Run::new(Plan::with(model, resources, request, random_seed)?)
     }
 
     /// Where the next request runs.
@@ -270,6 +300,51 @@ impl Client {
             ..trace.request.clone()
         };
         self.start_with(&resources, &request)
+    }
+
+    /// The loaded model, and what requests may name besides it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without one.
+    pub(crate) fn local_parts(&self) -> Result<(Loaded, &Resources), Error> {
+        let model = self.model.as_ref().ok_or_else(|| {
+            Error::unsupported("a model that is not loaded", "call Client::load first")
+        })?;
+        Ok((model.clone(), &self.resources))
+    }
+
+    /// The server of the remote route.
+    pub(crate) fn server(&self) -> Result<Server, Error> {
+        self.address.open()
+    }
+
+    /// Whether a failed remote request is answered by the loaded model.
+    pub(crate) fn falls_back(&self, error: &Error) -> bool {
+        self.model.is_some() && self.fallback.allows(error)
+    }
+
+    /// The calls about policies: run, save, list, compare, evaluate, tune, publish.
+    pub fn policies(&self) -> Policies<'_> {
+        Policies::new(self)
+    }
+
+    /// Where policies are kept.
+    pub fn policy_store(&self) -> &PolicyStore {
+        &self.policies
+    }
+
+    /// Sets where policies are kept.
+    pub fn set_policy_store(&mut self, policies: PolicyStore) {
+        self.policies = policies;
+    }
+
+    /// Lets generated code run, or no longer; see [`ClientBuilder::allow_code_execution`].
+    pub fn set_code_execution(&mut self, limits: Option<CodeLimits>) {
+        self.code = limits;
+    }
+
+    pub(crate) fn code_limits(&self) -> Option<CodeLimits> {
+        self.code
     }
 
     /// Sets the key of the remote service.
@@ -424,6 +499,8 @@ impl Request<'_> {
         seed(seed: u64),
         n(outputs: usize),
         best_of_n(candidates: usize),
+        policy(policy: Policy),
+        policy_id(id: impl Into<String>),
         logprobs(top: usize),
         json_schema(schema: serde_json::Value),
         regex(pattern: impl Into<String>),

@@ -2,6 +2,7 @@
 
 use crate::pipeline::TokenLogprobs;
 use crate::pipeline::output::Output;
+use crate::policy::PolicyRun;
 use crate::request::{Method, Setting};
 use crate::trace::Trace;
 use mx_remote::openai::TokenLogprob;
@@ -50,6 +51,9 @@ pub struct Generation {
     /// What happened token by token, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// How the output was judged, if a [policy](crate::policy) ran the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<PolicyRun>>,
 }
 
 /// One of several outputs.

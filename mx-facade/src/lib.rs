@@ -73,6 +73,7 @@ pub mod error;
 pub mod generation;
 pub mod home;
 pub mod pipeline;
+pub mod policy;
 mod remote;
 pub mod request;
 pub mod route;

@@ -246,6 +246,7 @@ impl Run {
             warnings,
             settings: self.plan.settings.origins,
             trace,
+            policy: None,
         };
         (generation, session)
     }
@@ -286,6 +287,23 @@ impl Run {
             Some(id) => Ok(self.plan.name(id)),
             None => missing("an id, or a text that is one token, with its space".to_owned()),
         }
+    }
+
+    /// Ends the outputs that go on, but for the `count` with the largest mean log-probability a token; returns the
+    /// places of those it ended.
+    pub(crate) fn keep_best(&mut self, count: usize) -> Vec<usize> {
+        let mean = |lane: &Lane| {
+            let sum: f64 = lane.output.logprobs.iter().map(|token| token.logprob).sum();
+            sum / lane.output.logprobs.len().max(1) as f64
+        };
+        let mut order: Vec<usize> = (0..self.lanes.len()).collect();
+        order.sort_by(|a, b| mean(&self.lanes[*b]).total_cmp(&mean(&self.lanes[*a])));
+        let mut ended: Vec<usize> = order.split_off(count.min(order.len()));
+        ended.retain(|index| self.lanes[*index].output.goes_on());
+        for index in &ended {
+            self.lanes[*index].output.end(None, FinishReason::Cancelled);
+        }
+        ended
     }
 
     /// Ends every output that goes on.

@@ -3,7 +3,7 @@
 //! A request is put into the server's own words by mx-remote. What a server cannot be told is refused before anything is
 //! sent, with the name of the field.
 
-mod native;
+pub(crate) mod native;
 mod openai;
 
 use crate::error::Error;
@@ -267,6 +267,7 @@ impl Answer {
             warnings: self.warnings,
             settings: self.settings.into_iter().map(setting).collect(),
             trace: None,
+            policy: None,
         }
     }
 }

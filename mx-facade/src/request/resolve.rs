@@ -19,6 +19,10 @@ const DEFAULT_MAX_TOKENS: usize = 128;
 pub enum Origin {
     /// The request.
     Request,
+    /// The policy that runs it.
+    Policy,
+    /// A preset that the request or its policy names.
+    Preset,
     /// The files of the model.
     Model,
     /// The defaults built in here.

@@ -20,8 +20,8 @@ mod stop;
 pub(crate) mod target;
 
 pub use crate::generation::Chunk;
+pub use crate::generation::TokenLogprobs;
 pub use loaded::Loaded;
-pub use logprobs::TokenLogprobs;
 pub use mask::TokenMask;
 pub use run::Run;
 pub use stop::{StopDetector, StopStep};

@@ -119,8 +119,8 @@ impl Run {
     }
 
     /// Watches this flag instead of one of its own.
-    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
-        self.cancel = cancel;
+    pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
+        self.cancel = cancel.into();
         self
     }
 
@@ -181,7 +181,7 @@ impl Run {
                 continue;
             };
             steps.push(std::mem::take(&mut lane.output.steps));
-            choices.push(Choice::new(index, lane.output));
+            choices.push(lane.output.into_choice(index));
         }
         let settings = &self.plan.settings;
         let trace = self.plan.traced.take().map(|traced| {
@@ -242,7 +242,7 @@ impl Run {
             method: settings.method,
             route: Route::Local,
             model: self.plan.model.name().to_owned(),
-            engine: info,
+            engine: (&info).into(),
             warnings,
             settings: self.plan.settings.origins,
             trace,

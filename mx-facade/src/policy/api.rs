@@ -2,6 +2,7 @@
 
 use super::constraints::Requirements;
 use super::generator::Generator;
+#[cfg(feature = "local")]
 use super::local::LocalGenerator;
 use super::remote::{RemoteGenerator, run_of, trial_of};
 use super::resolve::Resolved;
@@ -12,6 +13,7 @@ use super::store::{PolicyPreset, PolicyStore};
 use super::tune::{Evaluation, Search, Tuned, tune};
 use super::verify::Judge;
 use super::{Policy, run_native};
+use crate::cancel::Cancel;
 use crate::client::{Client, random_seed};
 use crate::error::Error;
 use crate::generation::{Choice, Generation, Route, Warning};
@@ -21,7 +23,6 @@ use mx_remote::Axionic;
 use mx_remote::axionic::{
     AutoTuneRequest, CompareRequest, EvaluatePolicyRequest, PublishPresetRequest,
 };
-use mx_runtime::session::Cancel;
 
 /// The calls about policies; from [`Client::policies`].
 ///
@@ -42,8 +43,8 @@ impl<'a> Policies<'a> {
     }
 
     /// Watches this flag: a run that sees it set ends with what there is.
-    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
-        self.cancel = cancel;
+    pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
+        self.cancel = cancel.into();
         self
     }
 
@@ -101,6 +102,12 @@ impl<'a> Policies<'a> {
         Ok(run)
     }
 
+    #[cfg(not(feature = "local"))]
+    fn run_local(&self, _request: &GenerateRequest, _policy: &Policy) -> Result<PolicyRun, Error> {
+        Err(crate::client::absent())
+    }
+
+    #[cfg(feature = "local")]
     fn run_local(&self, request: &GenerateRequest, policy: &Policy) -> Result<PolicyRun, Error> {
         let (model, resources) = self.client.local_parts()?;
         let name = model.name().to_owned();

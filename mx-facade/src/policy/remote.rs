@@ -3,11 +3,11 @@
 use super::generator::{Batch, Draft, Generator, Job, Sampling};
 use super::result::{PolicyRun, PolicyTrace};
 use super::{Policy, tune};
+use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::generation::Choice;
 use crate::remote::Server;
 use crate::request::{GenerateRequest, Method, Prompt};
-use mx_runtime::session::Cancel;
 use mx_sampling::SamplingOptions;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

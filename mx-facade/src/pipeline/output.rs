@@ -36,9 +36,9 @@ impl Output {
     /// # Errors
     /// [`Error::Unsupported`] for stop texts without a tokenizer.
     pub(crate) fn new(plan: &Plan, index: usize) -> Result<Self, Error> {
-        let stream = plan.model.tokenizer();
+        let stream = plan.tokenizer();
         let stream = stream
-            .map(|tokenizer| text_stream(plan, tokenizer))
+            .map(|tokenizer| text_stream(plan, &tokenizer))
             .transpose()?;
         if stream.is_none() && !plan.settings.stop.is_empty() {
             return Err(Error::unsupported("stop", "the model has no tokenizer"));

@@ -51,12 +51,14 @@ fn a_vector_is_made_kept_used_and_deleted() {
     assert_eq!(text("0"), text("0"));
 
     for file in ["v.safetensors", "v.json", "v.gguf"] {
-        home.run(["steer", "export", "pairs", file]).ok();
+        home.run(["steer", "export", &id, file]).ok();
         let again = home.run(["steer", "import", file, "--name", file]).ok();
         assert!(again.out.starts_with("sv_"), "{file}: {}", again.out);
+        let shown = home.run(["steer", "show", file]).ok().out;
+        assert!(shown.contains("norm "), "{file}: {shown}");
     }
     home.run(["steer", "rm", &id]).ok();
-    home.run(["steer", "show", "pairs"]).refused(2);
+    home.run(["steer", "show", &id]).refused(2);
 }
 
 #[test]

@@ -1,18 +1,24 @@
 //! The client: a model and the settings of an application.
 
 use crate::error::Error;
-use crate::generation::{Generation, Route, Warning};
+use crate::generation::{Generation, Route};
 use crate::pipeline::{Loaded, Plan, Resources, Run};
-use crate::remote::Address;
+use crate::policy::{self, CodeLimits, Policies, Policy, PolicyStore};
+use crate::remote::{Address, Server};
 use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
 use crate::steering::Vectors;
-use mx_remote::{Secret, ServerKind};
+use crate::stream::{Fallen, Stream};
+use crate::trace::Trace;
+use mx_remote::{
+    BASE_URL_VARIABLE, CredentialStore, KEY_VARIABLE, Secret, ServerKind, Surroundings,
+};
 use mx_runtime::device::DeviceId;
 use mx_runtime::model::{LoadOptions, Model};
 use mx_runtime::source::{self, ModelRef, NoProgress, Progress, Store};
 use mx_steering::store::VectorStore;
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Answers requests. There is no global client: an application makes its own.
@@ -37,6 +43,9 @@ pub struct Client {
     model: Option<Loaded>,
     /// What requests may name besides the main model.
     resources: Resources,
+    policies: PolicyStore,
+    /// Whether generated code may be run, and within which limits.
+    code: Option<CodeLimits>,
 }
 
 /// Sets up a [`Client`].
@@ -50,6 +59,8 @@ pub struct ClientBuilder {
     store: Option<Store>,
     sources: source::Options,
     resources: Resources,
+    policies: PolicyStore,
+    code: Option<CodeLimits>,
 }
 
 impl ClientBuilder {
@@ -121,14 +132,33 @@ impl ClientBuilder {
         self
     }
 
-    /// Takes store and sources from environment variables, as the program `mx` does: see
-    /// [`home`](crate::home) and [`Options::from_env`](source::Options::from_env).
+    /// Where policies are kept; without one in memory.
+    pub fn policies(mut self, policies: PolicyStore) -> Self {
+        self.policies = policies;
+        self
+    }
+
+    /// Lets the verifiers `code_compile` and `unit_tests` run generated code in a process of its own, within these
+    /// limits. They are no container: code of an attacker belongs into one.
+    pub fn allow_code_execution(mut self, limits: CodeLimits) -> Self {
+        self.code = Some(limits);
+        self
+    }
+
+    /// Takes key and address of the remote service, store and sources from environment variables, as the program `mx`
+    /// does: `MECHANEX_API_KEY`, else the file `.mechanex/config.json` in `$HOME`; `MECHANEX_BASE_URL`; for the others
+    /// see [`home`](crate::home) and [`Options::from_env`](source::Options::from_env). What was set by
+    /// [`key`](Self::key) and [`base_url`](Self::base_url) goes before.
     pub fn from_env(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
         self.store = crate::home::models_dir(env).map(Store::new);
         if let Some(folder) = crate::home::vectors_dir(env) {
             self.resources.vectors = Vectors::new(VectorStore::new(folder));
         }
+        if let Some(folder) = crate::home::policies_dir(env) {
+            self.policies = PolicyStore::new(folder);
+        }
         self.sources = source::Options::from_env(env);
+        self.address.around = surroundings(env);
         self
     }
 
@@ -144,6 +174,8 @@ impl ClientBuilder {
             sources: self.sources,
             model: None,
             resources: self.resources,
+            policies: self.policies,
+            code: self.code,
         }
     }
 }
@@ -156,8 +188,8 @@ impl Client {
 
     /// A client of a model that is already loaded.
     pub fn with_model(model: Arc<Model>) -> Self {
-        let mut client = Client::builder().model(model.name()).build();
-        client.model = Some(model.into());
+        let mut client = Client::builder().build();
+        client.set_loaded(model);
         client
     }
 
@@ -182,37 +214,59 @@ impl Client {
     /// # Errors
     /// [`Error`] for anything that cannot be carried out as asked.
     pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
-        if self.route()? == Route::Local {
-            return self.local(request)?.complete();
+        if policy::governs(request) {
+            return policy::answer(self, request);
         }
-        let error = match self.address.open()?.generate(request, random_seed) {
+        if self.route()? == Route::Local {
+            return self.start(request)?.complete();
+        }
+        let error = match self.server()?.generate(request, random_seed) {
             Ok(generation) => return Ok(generation),
             Err(error) => error,
         };
-        if self.model.is_none() || !self.fallback.allows(&error) {
+        if !self.falls_back(&error) {
             return Err(error);
         }
-        let mut generation = self.local(request)?.complete()?;
-        generation.route = Route::Fallback;
-        let message = format!("the remote call failed, the loaded model answered: {error}");
-        generation
-            .warnings
-            .insert(0, Warning::new("fallback", message));
+        let mut generation = self.start(request)?.complete()?;
+        route::fell_back(&mut generation, &error);
         Ok(generation)
     }
 
-    /// Starts a request; nothing is computed before the first chunk is asked for.
+    /// Starts a request, on whichever route; nothing is computed or sent before the first chunk is asked for.
     ///
     /// # Errors
     /// As [`run`](Client::run), for what can be known beforehand.
-    pub fn stream(&self, request: &GenerateRequest) -> Result<Run, Error> {
-        match self.route()? {
-            Route::Local => self.local(request),
-            _ => Err(Error::unsupported(
-                "streaming on the remote route",
-                "a run is a loop over a local model; use Client::run, or mx_remote for a server's stream",
-            )),
+    pub fn stream(&self, request: &GenerateRequest) -> Result<Stream, Error> {
+        if policy::governs(request) {
+            return Err(Error::unsupported(
+                "streaming under a policy",
+                "a whole output is judged before it is known that it is the answer; use Client::run",
+            ));
         }
+        if self.route()? == Route::Local {
+            return Ok(Stream::local(self.start(request)?));
+        }
+        let server = self.address.open()?;
+        let model = self.model.clone();
+        let fallback = model.map(|model| Fallen {
+            policy: self.fallback,
+            model,
+            resources: self.resources.clone(),
+        });
+        Ok(Stream::remote(server, request.clone(), fallback))
+    }
+
+    /// Starts a request on the loaded model: the loop itself, which takes and gives sessions and masks.
+    ///
+    /// # Errors
+    /// As [`run`](Client::run), and [`Error::Unsupported`] with no model loaded.
+    pub fn start(&self, request: &GenerateRequest) -> Result<Run, Error> {
+        self.start_with(&self.resources, request)
+    }
+
+    fn start_with(&self, resources: &Resources, request: &GenerateRequest) -> Result<Run, Error> {
+        let (model, _) = self.local_parts()?;
+        Run::new(Plan::with(model, resources, request, random_seed)?)
     }
 
     /// Where the next request runs.
@@ -221,20 +275,76 @@ impl Client {
     /// [`Error::NoModel`] with neither server nor model, [`Error::Request`] for the mode remote without a server.
     pub fn route(&self) -> Result<Route, Error> {
         let has_model = self.model.is_some() || self.model_name.is_some();
-        let has_server = self.address.key.is_some() || self.address.kind.is_some();
+        // Whoever wants to stay here is not asked for credentials.
+        let has_server = self.mode != ExecutionMode::Local && self.address.is_known()?;
         route::decide(self.mode, has_server, has_model)
     }
 
-    fn local(&self, request: &GenerateRequest) -> Result<Run, Error> {
+    /// Protocol and address of the server that a remote request goes to, for people.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] for an address that cannot be used.
+    pub fn server_name(&self) -> Result<String, Error> {
+        Ok(self.address.open()?.name())
+    }
+
+    /// The run of a trace, on the models loaded here.
+    pub(crate) fn repeat(&self, trace: &Trace) -> Result<Run, Error> {
+        let resources = Resources {
+            moment: trace.moment,
+            ..self.resources.clone()
+        };
+        let request = GenerateRequest {
+            seed: Some(trace.seed),
+            include_trace: Some(true),
+            ..trace.request.clone()
+        };
+        self.start_with(&resources, &request)
+    }
+
+    /// The loaded model, and what requests may name besides it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without one.
+    pub(crate) fn local_parts(&self) -> Result<(Loaded, &Resources), Error> {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::unsupported("a model that is not loaded", "call Client::load first")
         })?;
-        Run::new(Plan::with(
-            model.clone(),
-            &self.resources,
-            request,
-            random_seed,
-        )?)
+        Ok((model.clone(), &self.resources))
+    }
+
+    /// The server of the remote route.
+    pub(crate) fn server(&self) -> Result<Server, Error> {
+        self.address.open()
+    }
+
+    /// Whether a failed remote request is answered by the loaded model.
+    pub(crate) fn falls_back(&self, error: &Error) -> bool {
+        self.model.is_some() && self.fallback.allows(error)
+    }
+
+    /// The calls about policies: run, save, list, compare, evaluate, tune, publish.
+    pub fn policies(&self) -> Policies<'_> {
+        Policies::new(self)
+    }
+
+    /// Where policies are kept.
+    pub fn policy_store(&self) -> &PolicyStore {
+        &self.policies
+    }
+
+    /// Sets where policies are kept.
+    pub fn set_policy_store(&mut self, policies: PolicyStore) {
+        self.policies = policies;
+    }
+
+    /// Lets generated code run, or no longer; see [`ClientBuilder::allow_code_execution`].
+    pub fn set_code_execution(&mut self, limits: Option<CodeLimits>) {
+        self.code = limits;
+    }
+
+    pub(crate) fn code_limits(&self) -> Option<CodeLimits> {
+        self.code
     }
 
     /// Sets the key of the remote service.
@@ -284,15 +394,19 @@ impl Client {
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
         self.load_with(progress)?;
-        let controls = &request.controls;
-        let names = controls.ensemble_models.iter().chain(&controls.draft_model);
-        for name in names {
+        for name in request.controls.models() {
             if !self.resources.models.contains_key(name) {
                 let model = self.fetch(name, progress)?;
-                self.resources.models.insert(name.clone(), model);
+                self.resources.models.insert(name.to_owned(), model);
             }
         }
         Ok(())
+    }
+
+    /// Takes a model that is already loaded as the main one.
+    pub fn set_loaded(&mut self, model: Arc<Model>) {
+        self.model_name = Some(model.name().to_owned());
+        self.model = Some(model.into());
     }
 
     /// Sets where steering vectors are looked up.
@@ -385,6 +499,8 @@ impl Request<'_> {
         seed(seed: u64),
         n(outputs: usize),
         best_of_n(candidates: usize),
+        policy(policy: Policy),
+        policy_id(id: impl Into<String>),
         logprobs(top: usize),
         json_schema(schema: serde_json::Value),
         regex(pattern: impl Into<String>),
@@ -435,8 +551,18 @@ impl Request<'_> {
     ///
     /// # Errors
     /// As [`Client::stream`].
-    pub fn stream(self) -> Result<Run, Error> {
+    pub fn stream(self) -> Result<Stream, Error> {
         self.client.stream(&self.request)
+    }
+}
+
+/// What the environment says about the vendor's service.
+fn surroundings(env: &dyn Fn(&str) -> Option<String>) -> Surroundings {
+    let read = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+    Surroundings {
+        key: read(KEY_VARIABLE).map(|key| Secret::new(key.trim())),
+        base_url: read(BASE_URL_VARIABLE),
+        store: read("HOME").map(|home| CredentialStore::in_home(Path::new(&home))),
     }
 }
 

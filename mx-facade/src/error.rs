@@ -1,5 +1,6 @@
 //! One error, and one table of what it means outside: exit code and HTTP status.
 
+use crate::policy::{PolicyStoreError, SandboxError};
 use mx_constrain::ConstrainError;
 use mx_runtime::engine::EngineError;
 use mx_runtime::engine::cpu::CpuError;
@@ -83,6 +84,15 @@ pub enum Error {
     /// The store of steering vectors.
     #[error(transparent)]
     VectorStore(#[from] StoreError),
+    /// A trace that cannot be read or carried out.
+    #[error(transparent)]
+    Trace(#[from] crate::trace::TraceError),
+    /// The store of policies.
+    #[error(transparent)]
+    PolicyStore(#[from] PolicyStoreError),
+    /// Generated code that is to be run and cannot be.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A server.
     #[error(transparent)]
     Remote(#[from] mx_remote::Error),
@@ -217,7 +227,9 @@ impl Error {
             Error::Steering(_) | Error::SteeringFile(_) | Error::VectorStore(_) => {
                 ErrorKind::InvalidRequest
             }
-            Error::Template(_) | Error::Tokenizer(_) => ErrorKind::InvalidRequest,
+            Error::PolicyStore(_) => ErrorKind::InvalidRequest,
+            Error::Sandbox(_) => ErrorKind::Unsupported,
+            Error::Template(_) | Error::Tokenizer(_) | Error::Trace(_) => ErrorKind::InvalidRequest,
             Error::Unsupported { .. } => ErrorKind::Unsupported,
             Error::Remote(error) => remote_kind(error),
             Error::NoModel => ErrorKind::ModelNotFound,

@@ -2,8 +2,10 @@
 
 use crate::pipeline::TokenLogprobs;
 use crate::pipeline::output::Output;
+use crate::policy::PolicyRun;
 use crate::request::{Method, Setting};
 use crate::trace::Trace;
+use mx_remote::openai::TokenLogprob;
 use mx_runtime::engine::EngineInfo;
 use serde::Serialize;
 
@@ -23,6 +25,10 @@ pub struct Generation {
     /// Log-probabilities of the tokens, if they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<TokenLogprobs>,
+    /// Log-probabilities as a server gave them, if they were asked for: by text, as few servers name ids. By which law,
+    /// before or after temperature and truncation, is the server's own choice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub served_logprobs: Vec<TokenLogprob>,
     /// All outputs, best or first first, where more than one was asked for; the fields above are those of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<Choice>,
@@ -45,6 +51,9 @@ pub struct Generation {
     /// What happened token by token, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// How the output was judged, if a [policy](crate::policy) ran the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<PolicyRun>>,
 }
 
 /// One of several outputs.
@@ -65,6 +74,9 @@ pub struct Choice {
     /// Log-probabilities of its tokens, if they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<TokenLogprobs>,
+    /// The same as a server gave them; see [`Generation::served_logprobs`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub served_logprobs: Vec<TokenLogprob>,
     /// What the choice among candidates went by: the mean log-probability a token under the model's own law, or the
     /// score of a beam search.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +102,7 @@ impl Choice {
             tokens: output.tokens,
             stop_text: output.stop_text,
             logprobs: output.logprobs,
+            served_logprobs: Vec::new(),
         }
     }
 }
@@ -104,9 +117,24 @@ impl From<&Generation> for Choice {
             finish_reason: answer.finish_reason,
             stop_text: answer.stop_text.clone(),
             logprobs: answer.logprobs.clone(),
+            served_logprobs: answer.served_logprobs.clone(),
             score: None,
         }
     }
+}
+
+/// What one step added to an output.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Chunk {
+    /// Which of the request's outputs, from 0.
+    pub index: usize,
+    /// The token; `None` in a last chunk that only ends the generation, and from a server.
+    pub token: Option<u32>,
+    /// Text that became certain. Never part of a character, never part of a stop text.
+    pub text: String,
+    /// Set in the last chunk.
+    pub finish_reason: Option<FinishReason>,
 }
 
 /// Why a generation ended.

@@ -33,9 +33,9 @@
 //!
 //! # Streaming
 //!
-//! [`Request::stream`] gives a [`pipeline::Run`], an iterator of chunks that owns its state. Text is given out when it is
-//! certain: no half characters, no beginning of a stop text. Dropping the run cancels it; so does its
-//! [`cancel_handle`](pipeline::Run::cancel_handle), from any thread.
+//! [`Request::stream`] gives a [`Stream`], an iterator of chunks that owns its state, on whichever route. Text is given out
+//! when it is certain: no half characters, no beginning of a stop text. Dropping the stream cancels it; so does its
+//! [`cancel_handle`](Stream::cancel_handle), from any thread. [`Client::start`] gives the loop over the loaded model itself.
 //!
 //! ```no_run
 //! # fn ask(client: &mx::Client) -> Result<(), mx::Error> {
@@ -67,25 +67,30 @@
 //!
 //! `ndarray`, `wgpu`, `vulkan` and `cuda` add devices; see [`runtime::device`].
 
+mod cancel;
 pub mod client;
 pub mod error;
 pub mod generation;
 pub mod home;
 pub mod pipeline;
+pub mod policy;
 mod remote;
 pub mod request;
 pub mod route;
 pub mod steering;
 mod strategy;
+mod stream;
 pub mod trace;
 
+pub use cancel::Cancel;
 pub use client::{Client, ClientBuilder, Request};
 pub use error::{Error, ErrorKind};
-pub use generation::{Choice, FinishReason, Generation, Route, Usage, Warning};
+pub use generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
 pub use request::{
     Constraints, Controls, GenerateRequest, Method, Origin, Overflow, Prompt, Setting, Settings,
 };
 pub use route::{ExecutionMode, Fallback};
+pub use stream::Stream;
 
 pub use mx_constrain as constrain;
 pub use mx_remote as server;

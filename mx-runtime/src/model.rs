@@ -72,6 +72,7 @@ impl LoadOptions {
 pub struct Model {
     name: String,
     path: PathBuf,
+    options: LoadOptions,
     engine: Arc<dyn Engine>,
     text: TextParts,
     generation: GenerationDefaults,
@@ -105,6 +106,7 @@ impl Model {
         Ok(Model {
             name,
             path: path.to_owned(),
+            options: options.clone(),
             engine,
             text,
             generation,
@@ -125,6 +127,11 @@ impl Model {
     /// The file or folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How it was loaded.
+    pub fn options(&self) -> &LoadOptions {
+        &self.options
     }
 
     /// What the model is.

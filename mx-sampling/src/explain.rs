@@ -33,6 +33,12 @@ pub struct StepReport {
 /// assert_eq!(explanation.removed_by(3).map(|step| step.name), Some("top_k"));
 /// assert_eq!(explanation.removed_by(1).map(|step| step.name), Some("top_p"));
 /// assert_eq!(explanation.removed_by(0), None);
+///
+/// // A closer look at one token: where it stood before each step.
+/// sampler.watch(Some(1));
+/// sampler.sample(&mut [3.0, 2.0, 1.0, 0.0, f32::NEG_INFINITY], None)?;
+/// let stood = sampler.explanation().expect("it was asked for").watched();
+/// assert_eq!(stood.iter().map(|at| at.map(|at| at.rank)).collect::<Vec<_>>(), [Some(1), Some(1)]);
 /// # Ok::<(), mx_sampling::SamplingError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,6 +52,18 @@ pub struct Explanation {
     entropy: f64,
     z: f64,
     live: usize,
+    /// The token that is looked at closely.
+    watch: Option<u32>,
+    watched: Vec<Option<Standing>>,
+}
+
+/// Where a token stands in a law; see [`Explanation::watched`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// Its rank, from 0 for the most likely; lower ids first on ties.
+    pub rank: usize,
+    /// Its probability.
+    pub probability: f64,
 }
 
 /// Marks a token that the model itself gave −inf.
@@ -63,9 +81,35 @@ impl Explanation {
         }
     }
 
+    /// Where the [watched](crate::Sampler::watch) token stood before each step; `None` for the steps after it was
+    /// removed. Empty when none is watched.
+    #[must_use]
+    pub fn watched(&self) -> &[Option<Standing>] {
+        &self.watched
+    }
+
+    pub(crate) fn watch(&mut self, token: Option<u32>) {
+        self.watch = token;
+    }
+
+    fn standing(&self, token: u32) -> Option<Standing> {
+        let own = *self.before.get(token as usize)?;
+        let ahead = |(id, x): (usize, &f64)| *x > own || (*x == own && id < token as usize);
+        (own > f64::NEG_INFINITY).then(|| Standing {
+            rank: self
+                .before
+                .iter()
+                .enumerate()
+                .filter(|at| ahead(*at))
+                .count(),
+            probability: math::exp(own - largest(&self.before)) / self.z,
+        })
+    }
+
     /// Starts with the logits as the model gave them.
     pub(crate) fn start(&mut self, logits: &[f32]) {
         self.steps.clear();
+        self.watched.clear();
         self.before.clear();
         self.before.extend(logits.iter().map(|&x| f64::from(x)));
         self.removed.clear();
@@ -76,6 +120,10 @@ impl Explanation {
 
     /// Compares the row with what it was after the last step.
     pub(crate) fn note(&mut self, name: &'static str, row: &Row<'_>) {
+        if let Some(token) = self.watch {
+            let standing = self.standing(token);
+            self.watched.push(standing);
+        }
         let scaled = |x: f32| f64::from(x) / row.t;
         let number = (self.steps.len() + 1).min(usize::from(BY_MODEL) - 1) as u16;
         let (before, z, entropy_before, max) =

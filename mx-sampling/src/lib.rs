@@ -251,7 +251,7 @@ mod truncation;
 pub use adaptive::{AdaptiveP, AdaptiveState};
 pub use draw::{draw_from_law, gumbel_max};
 pub use error::SamplingError;
-pub use explain::{Explanation, StepReport};
+pub use explain::{Explanation, Standing, StepReport};
 pub use guidance::{
     classifier_free_guidance, contrastive_logits, contrastive_scores, log_softmax, log_sum_exp,
 };

@@ -198,6 +198,14 @@ impl Sampler {
         self.explanation = explain.then(Box::default);
     }
 
+    /// Looks at one token closely in the explanations to come: see [`Explanation::watched`]. Nothing unless
+    /// explanations are [on](Self::set_explain).
+    pub fn watch(&mut self, token: Option<u32>) {
+        if let Some(explanation) = &mut self.explanation {
+            explanation.watch(token);
+        }
+    }
+
     /// What each step did to the last row, when it was asked for.
     #[must_use]
     pub fn explanation(&self) -> Option<&Explanation> {

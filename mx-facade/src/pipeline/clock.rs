@@ -5,12 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const SECONDS_A_DAY: u64 = 86_400;
 
-/// The present moment in UTC; `None` for a clock outside the years that a template can print.
-pub(super) fn now() -> Option<DateTime> {
-    at(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs())
+/// The present moment, in seconds since 1970; `None` for a clock before that.
+pub(super) fn now() -> Option<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
 }
 
-fn at(unix_seconds: u64) -> Option<DateTime> {
+/// A moment in UTC; `None` outside the years that a template can print.
+pub(super) fn at(unix_seconds: u64) -> Option<DateTime> {
     let (days, second) = (unix_seconds / SECONDS_A_DAY, unix_seconds % SECONDS_A_DAY);
     let (year, month, day) = civil(i64::try_from(days).ok()?);
     let part = |divisor: u64, modulus: u64| (second / divisor % modulus) as u8;

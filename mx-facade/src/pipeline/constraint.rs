@@ -71,6 +71,10 @@ impl TokenMask for ConstraintMask {
         Ok(self.matcher.must_stop()?)
     }
 
+    fn why_not(&mut self, token: u32) -> Result<Option<String>, Error> {
+        Ok(self.matcher.why_not(token)?.map(|why| why.to_string()))
+    }
+
     fn forced(&mut self) -> Result<Vec<u32>, Error> {
         if self.matcher.is_ended() || self.matcher.must_stop()? {
             return Ok(Vec::new());

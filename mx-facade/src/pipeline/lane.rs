@@ -4,12 +4,15 @@ use super::logprobs::RawRow;
 use super::output::Output;
 use super::{Plan, TokenMask};
 use crate::error::Error;
-use crate::trace::{TokenSource, TraceStep};
+use crate::trace::{
+    DraftRound, LAW_TOKENS, Likely, Probe, SteeringNorm, TokenSource, TraceStep, Vote,
+};
 use mx_runtime::hooks::HookPlan;
 use mx_sampling::Sampler;
 use mx_sampling::strategy::SparseLaw;
 use mx_sampling::strategy::determinantal::{AdsOptions, MAX_POOL};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One output: its sampler chain, its constraint, its text.
 pub(crate) struct Lane {
@@ -24,6 +27,17 @@ pub(crate) struct Lane {
     keep_logprobs: bool,
     trace: bool,
     raw: RawRow,
+    /// What the next step of the trace is to say beside the token.
+    pub(crate) about: About,
+    /// One step that is looked at closely.
+    pub(crate) probe: Option<Probe>,
+}
+
+/// What the decoder knows of a step and the lane does not.
+#[derive(Debug, Default)]
+pub(crate) struct About {
+    pub(crate) votes: Vec<Vote>,
+    pub(crate) steering: Vec<SteeringNorm>,
 }
 
 /// A token that was proposed before its logits were known.
@@ -41,6 +55,24 @@ pub(crate) struct Decision {
     pub(crate) accepted: bool,
     logprob: f64,
     source: TokenSource,
+    /// The rest is for a trace.
+    law: Vec<Likely>,
+    uniform: Option<f64>,
+    micros: u64,
+}
+
+impl Decision {
+    fn new(token: u32, logprob: f64, source: TokenSource) -> Self {
+        Decision {
+            token,
+            accepted: source == TokenSource::Drafted,
+            logprob,
+            source,
+            law: Vec::new(),
+            uniform: None,
+            micros: 0,
+        }
+    }
 }
 
 impl Lane {
@@ -53,6 +85,7 @@ impl Lane {
         let mut sampler = Sampler::new(options, vocab, settings.seed, index as u64)?;
         sampler.observe_prompt(&plan.prompt);
         sampler.set_explain(settings.include_trace);
+        sampler.report_logprobs(None, settings.include_trace.then_some(LAW_TOKENS));
         let strategy = &settings.strategy;
         let ranked = strategy.candidates > strategy.n;
         let needed = ranked || settings.include_trace;
@@ -70,6 +103,8 @@ impl Lane {
             keep_logprobs: strategy.logprobs.is_some(),
             trace: settings.include_trace,
             raw: RawRow::default(),
+            about: About::default(),
+            probe: None,
         })
     }
 
@@ -88,21 +123,34 @@ impl Lane {
         line: &mut [f32],
         draft: Option<&Draft>,
     ) -> Result<Decision, Error> {
+        let started = self.trace.then(Instant::now);
         if self.report.is_some() {
             self.raw.keep(line);
         }
+        self.look(line)?;
+        let mut decision = self.choose(line, draft)?;
+        if let Some(started) = started {
+            decision.micros = started.elapsed().as_micros() as u64;
+        }
+        if let Some(seen) = self.probe.as_mut().and_then(|probe| probe.seen.as_mut()) {
+            seen.uniform = seen.uniform.or(decision.uniform);
+        }
+        Ok(decision)
+    }
+
+    fn choose(&mut self, line: &mut [f32], draft: Option<&Draft>) -> Result<Decision, Error> {
         let allowed = match &mut self.mask {
             Some(mask) => mask.mask()?,
             None => None,
         };
         if draft.is_none() && self.ads.is_none() {
             let draw = self.sampler.sample(line, allowed)?;
-            return Ok(Decision {
-                token: draw.token,
-                accepted: false,
-                logprob: draw.logprob,
-                source: TokenSource::Sampled,
-            });
+            let mut decision = Decision::new(draw.token, draw.logprob, TokenSource::Sampled);
+            if self.trace {
+                decision.law = self.processed();
+                decision.uniform = self.last_uniform();
+            }
+            return Ok(decision);
         }
         let law = SparseLaw::of(&self.sampler.law(line, allowed)?);
         let law = match self.ads {
@@ -110,28 +158,88 @@ impl Lane {
             None => law,
         };
         let uniforms = self.sampler.stream_mut();
-        let (draw, source) = match draft {
-            None => (law.draw(uniforms.unit()), TokenSource::Sampled),
-            Some(draft) => {
-                let p = law.accept_probability(&draft.law, draft.token);
-                if uniforms.unit() < p {
-                    return Ok(Decision {
-                        token: draft.token,
-                        accepted: true,
-                        logprob: law.probability(draft.token).ln(),
-                        source: TokenSource::Drafted,
-                    });
+        let mut uniform = uniforms.unit();
+        let (token, source) = match draft {
+            None => (law.draw(uniform).token, TokenSource::Sampled),
+            Some(draft) => match uniform < law.accept_probability(&draft.law, draft.token) {
+                true => (draft.token, TokenSource::Drafted),
+                false => {
+                    uniform = uniforms.unit();
+                    let rest = law.residual(&draft.law);
+                    (rest.draw(uniform).token, TokenSource::Corrected)
                 }
-                let rest = law.residual(&draft.law);
-                (rest.draw(uniforms.unit()), TokenSource::Corrected)
-            }
+            },
         };
-        Ok(Decision {
-            token: draw.token,
-            accepted: false,
-            logprob: law.probability(draw.token).ln(),
-            source,
-        })
+        let mut decision = Decision::new(token, law.probability(token).ln(), source);
+        if self.trace {
+            decision.law = likely(&law);
+            decision.uniform = Some(uniform);
+        }
+        Ok(decision)
+    }
+
+    /// Looks closely at a row of logits, if this is the step that was asked for.
+    fn look(&mut self, line: &[f32]) -> Result<(), Error> {
+        let at = self.output.tokens.len();
+        let Some(probe) = self.probe.as_mut().filter(|probe| probe.step == at) else {
+            return Ok(());
+        };
+        let (model, ads) = (&self.model, self.ads);
+        let last = |law: &SparseLaw| match ads {
+            Some(options) => determinantal(model, law, options),
+            None => Ok(law.clone()),
+        };
+        probe.look(&self.sampler, line, self.mask.as_mut(), &last)
+    }
+
+    /// The same where there is no row, or one that nothing was drawn from.
+    fn look_without_draw(&mut self, line: Option<&[f32]>) -> Result<(), Error> {
+        let at = self.output.tokens.len();
+        match self.probe.as_mut().filter(|probe| probe.step == at) {
+            Some(probe) => probe.look_without_logits(line, self.mask.as_mut()),
+            None => Ok(()),
+        }
+    }
+
+    /// The most likely tokens of the law that was sampled last.
+    fn processed(&self) -> Vec<Likely> {
+        let report = self.sampler.logprobs();
+        let side = report.and_then(|report| report.processed.as_ref());
+        let likely = |at: &mx_sampling::TokenLogprob| Likely {
+            token: at.token,
+            logprob: at.logprob,
+        };
+        side.map_or_else(Vec::new, |side| side.top.iter().map(likely).collect())
+    }
+
+    /// The random number that was drawn last; `None` where the draw was for the count's sake only.
+    fn last_uniform(&mut self) -> Option<f64> {
+        if self.sampler.is_greedy() {
+            return None;
+        }
+        let mut stream = self.sampler.stream_mut().clone();
+        stream.seek(stream.position().checked_sub(1)?);
+        Some(stream.unit())
+    }
+
+    /// Whether a trace is kept.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.trace
+    }
+
+    /// Notes the drafts that were verified from step `first` on.
+    pub(crate) fn note_drafts(&mut self, first: usize, drafts: &[Draft], accepted: usize) {
+        if let Some(step) = self
+            .output
+            .steps
+            .get_mut(first)
+            .filter(|_| !drafts.is_empty())
+        {
+            step.draft = Some(DraftRound {
+                tokens: drafts.iter().map(|draft| draft.token).collect(),
+                accepted,
+            });
+        }
     }
 
     /// Takes a token that was decided into the history, the constraint and the text. `full` says that the model has no
@@ -144,13 +252,14 @@ impl Lane {
     ) -> Result<(), Error> {
         let token = decision.token;
         let raw = self.report(token);
-        self.record(token, decision.source, decision.logprob, raw, micros);
+        self.record(decision, raw, micros);
         self.take(token, full)
     }
 
     /// Takes a token that is the only one possible, for which no logits were computed.
     pub(crate) fn accept_forced(&mut self, token: u32, full: bool) -> Result<(), Error> {
-        self.record(token, TokenSource::Forced, 0.0, None, 0);
+        self.look_without_draw(None)?;
+        self.record(&Decision::new(token, 0.0, TokenSource::Forced), None, 0);
         // A draw would have taken a word of the stream; what follows must not depend on whether there was one.
         self.sampler.stream_mut().word();
         self.take(token, full)
@@ -162,6 +271,7 @@ impl Lane {
         token: u32,
         line: Option<&[f32]>,
     ) -> Result<(), Error> {
+        self.look_without_draw(line)?;
         let raw = match line {
             Some(line) => {
                 self.raw.keep(line);
@@ -169,7 +279,8 @@ impl Lane {
             }
             None => None,
         };
-        self.record(token, TokenSource::Searched, raw.unwrap_or(0.0), raw, 0);
+        let decision = Decision::new(token, raw.unwrap_or(0.0), TokenSource::Searched);
+        self.record(&decision, raw, 0);
         self.take(token, false)
     }
 
@@ -211,40 +322,55 @@ impl Lane {
         }
     }
 
-    fn record(
-        &mut self,
-        token: u32,
-        source: TokenSource,
-        logprob: f64,
-        raw_logprob: Option<f64>,
-        step_micros: u64,
-    ) {
+    fn record(&mut self, decision: &Decision, raw_logprob: Option<f64>, step_micros: u64) {
         if !self.trace {
             return;
         }
+        let (token, source) = (decision.token, decision.source);
         let text = self
             .model
             .tokenizer()
             .and_then(|tokenizer| tokenizer.token_bytes(token))
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
             .unwrap_or_default();
-        let explained = self
-            .sampler
-            .explanation()
-            .filter(|_| source != TokenSource::Forced);
+        let drawn = !matches!(source, TokenSource::Forced | TokenSource::Searched);
+        let explained = self.sampler.explanation().filter(|_| drawn);
         let stages = explained.map_or_else(Vec::new, |explanation| {
             explanation.steps.iter().map(Into::into).collect()
         });
+        let about = std::mem::take(&mut self.about);
         self.output.steps.push(TraceStep {
             token,
             text,
             source,
-            logprob,
+            logprob: decision.logprob,
             raw_logprob,
+            law: decision.law.clone(),
+            raw_law: match raw_logprob {
+                Some(_) => self.raw.likely(LAW_TOKENS),
+                None => Vec::new(),
+            },
+            uniform: decision.uniform,
             stages,
+            draft: None,
+            votes: about.votes,
+            steering: about.steering,
             step_micros,
+            choose_micros: decision.micros,
         });
     }
+}
+
+/// The most likely tokens of a law, most likely first.
+fn likely(law: &SparseLaw) -> Vec<Likely> {
+    let mut top: Vec<(u32, f64)> = law.top(LAW_TOKENS).iter().collect();
+    top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    top.iter()
+        .map(|(token, _)| Likely {
+            token: *token,
+            logprob: law.probability(*token).ln(),
+        })
+        .collect()
 }
 
 /// The law of `ads` on the most likely tokens of a law.

@@ -20,6 +20,8 @@ struct Inner {
     model: Arc<Model>,
     /// Mean of all embedding rows, `[d_model]`.
     embedding_mean: OnceLock<Vec<f32>>,
+    /// What tells its files apart from others.
+    fingerprint: OnceLock<Option<String>>,
     /// The tokens as the constraints see them.
     vocabulary: OnceLock<Vocabulary>,
     /// The constraints used last, the latest one at the end.
@@ -31,6 +33,7 @@ impl From<Arc<Model>> for Loaded {
         Loaded(Arc::new(Inner {
             model,
             embedding_mean: OnceLock::new(),
+            fingerprint: OnceLock::new(),
             vocabulary: OnceLock::new(),
             constraints: Mutex::default(),
         }))
@@ -82,6 +85,12 @@ impl Loaded {
         }
         kept.push(compiled.clone());
         Ok(compiled)
+    }
+
+    /// A hash of samples of the model's files, worked out once.
+    pub(crate) fn fingerprint(&self) -> Option<&str> {
+        let made = || crate::trace::fingerprint(self.path());
+        self.0.fingerprint.get_or_init(made).as_deref()
     }
 
     fn vocabulary(&self) -> Result<&Vocabulary, Error> {

@@ -1,5 +1,6 @@
 //! Log-probabilities under the model's own law.
 
+use crate::trace::Likely;
 use serde::{Deserialize, Serialize};
 
 /// The log-probabilities of one generated token.
@@ -24,6 +25,13 @@ impl RawRow {
     pub(crate) fn keep(&mut self, line: &[f32]) {
         self.logits.clear();
         self.logits.extend_from_slice(line);
+    }
+
+    /// The `count` most likely tokens.
+    pub(crate) fn likely(&self, count: usize) -> Vec<Likely> {
+        let report = self.report(0, count);
+        let likely = |(token, logprob)| Likely { token, logprob };
+        report.top.into_iter().map(likely).collect()
     }
 
     /// The report for the token that was chosen, with the `top` most likely ones.

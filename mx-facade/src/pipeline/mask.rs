@@ -49,6 +49,15 @@ pub trait TokenMask: Send {
         Ok(false)
     }
 
+    /// Why a token may not come next, for people; `None` where it may, or where there is nothing to say.
+    ///
+    /// # Errors
+    /// As [`mask`](TokenMask::mask).
+    fn why_not(&mut self, token: u32) -> Result<Option<String>, Error> {
+        let _ = token;
+        Ok(None)
+    }
+
     /// Tokens that come next without a choice, in order; they are taken without asking the model. They are not committed
     /// yet. Empty where there is a choice.
     ///

@@ -19,10 +19,10 @@ mod run;
 mod stop;
 pub(crate) mod target;
 
+pub use crate::generation::Chunk;
 pub use loaded::Loaded;
 pub use logprobs::TokenLogprobs;
 pub use mask::TokenMask;
-pub use output::Chunk;
 pub use run::Run;
 pub use stop::{StopDetector, StopStep};
 
@@ -30,6 +30,7 @@ use crate::error::Error;
 use crate::generation::Warning;
 use crate::request::{Decoding, GenerateRequest, Overflow, Settings};
 use crate::steering::Vectors;
+use crate::trace::{Named, NamedModel};
 use mx_constrain::Constraint;
 use mx_runtime::hooks::HookPlan;
 use mx_runtime::model::Model;
@@ -46,6 +47,8 @@ pub struct Resources {
     pub models: BTreeMap<String, Loaded>,
     /// Where steering vectors are looked up.
     pub vectors: Vectors,
+    /// What chat templates take for now, in seconds since 1970; the clock's moment unless given.
+    pub moment: Option<u64>,
 }
 
 /// Everything that a generation needs, worked out before the first step.
@@ -70,6 +73,19 @@ pub struct Plan {
     pub(crate) continued: bool,
     pub(crate) eos_tokens: Vec<u32>,
     pub(crate) warnings: Vec<Warning>,
+    /// What a trace needs beside all this; `None` where none was asked for.
+    pub(crate) traced: Option<Box<Traced>>,
+}
+
+/// What a trace remembers of a plan.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    pub(crate) request: GenerateRequest,
+    pub(crate) moment: Option<u64>,
+    /// The other models by the names of the request.
+    pub(crate) others: Vec<NamedModel>,
+    /// Fingerprint of the edits.
+    pub(crate) steering: Option<String>,
 }
 
 impl Plan {
@@ -98,7 +114,8 @@ impl Plan {
         let model = model.into();
         let mut warnings = Vec::new();
         let mut settings = Settings::resolve(request, model.generation(), seed, &mut warnings)?;
-        let mut prompt = prompt::tokens(&model, request, &mut warnings)?;
+        let moment = resources.moment.or_else(clock::now);
+        let mut prompt = prompt::tokens(&model, request, moment, &mut warnings)?;
         fit(&model, &settings, &mut prompt, &mut warnings)?;
         let eos_tokens = model.eos_tokens();
         if settings.sampling.eos_tokens.is_none() {
@@ -157,10 +174,30 @@ impl Plan {
             let told = plan.warnings.iter().map(ToString::to_string);
             warnings.extend(told.map(|told| Warning::new("steering", told)));
             if !plan.is_empty() {
-                hooks = Some(Arc::new(crate::steering::hooks(&plan, &model)?));
+                let mut plan = crate::steering::hooks(&plan, &model)?;
+                if settings.include_trace {
+                    plan = plan.watched();
+                }
+                hooks = Some(Arc::new(plan));
             }
         }
         let continued = prompt::is_continued(&model, request);
+        let traced = settings.include_trace.then(|| {
+            let names = request.controls.models();
+            let others = names.filter_map(|name| {
+                let model = resources.models.get(name)?;
+                Some(NamedModel::of(name, model))
+            });
+            Box::new(Traced {
+                request: GenerateRequest {
+                    seed: Some(settings.seed),
+                    ..request.clone()
+                },
+                moment,
+                others: others.collect(),
+                steering: hooks.as_deref().map(crate::trace::of_edits),
+            })
+        });
         Ok(Plan {
             model,
             draft,
@@ -174,6 +211,7 @@ impl Plan {
             prompt,
             eos_tokens,
             warnings,
+            traced,
         })
     }
 
@@ -184,6 +222,18 @@ impl Plan {
         };
         let mask = constraint::ConstraintMask::new(constraint, &self.model)?;
         Ok(Some(Box::new(mask)))
+    }
+
+    /// A token with its text.
+    pub(crate) fn name(&self, token: u32) -> Named {
+        let bytes = self
+            .model
+            .tokenizer()
+            .and_then(|tokenizer| tokenizer.token_bytes(token));
+        Named {
+            token,
+            text: String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned(),
+        }
     }
 
     /// The prompt as the model sees it.

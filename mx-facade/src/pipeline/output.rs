@@ -2,25 +2,11 @@
 
 use super::{Plan, StopDetector, TokenLogprobs};
 use crate::error::Error;
-use crate::generation::FinishReason;
+use crate::generation::{Chunk, FinishReason};
 use crate::trace::TraceStep;
 use mx_runtime::tokenizer::{TextStream, Tokenizer};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// What one token added.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
-pub struct Chunk {
-    /// Which of the request's outputs, from 0.
-    pub index: usize,
-    /// The token; `None` in a last chunk that only ends the generation.
-    pub token: Option<u32>,
-    /// Text that became certain. Never part of a character, never part of a stop text.
-    pub text: String,
-    /// Set in the last chunk.
-    pub finish_reason: Option<FinishReason>,
-}
 
 /// One output of a run.
 pub(crate) struct Output {

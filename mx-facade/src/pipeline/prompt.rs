@@ -11,6 +11,7 @@ use mx_runtime::tokenizer::{Specials, Tokenizer};
 pub(super) fn tokens(
     model: &Model,
     request: &GenerateRequest,
+    moment: Option<u64>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Vec<u32>, Error> {
     let raw = request.raw == Some(true);
@@ -23,7 +24,7 @@ pub(super) fn tokens(
         Prompt::Chat(_) if raw => {
             return Err(Error::request("raw", true, "false for a conversation"));
         }
-        Prompt::Chat(messages) => chat(model, request.system.as_deref(), messages)?,
+        Prompt::Chat(messages) => chat(model, request.system.as_deref(), messages, moment)?,
         Prompt::Text(text) if is_continued(model, request) => {
             if !raw {
                 no_template_warning(request, warnings)?;
@@ -34,6 +35,7 @@ pub(super) fn tokens(
             model,
             request.system.as_deref(),
             &[Message::new("user", text)],
+            moment,
         )?,
     };
     if !tokens.is_empty() {
@@ -98,7 +100,12 @@ fn plain(model: &Model, text: &str) -> Result<Vec<u32>, Error> {
 }
 
 /// A conversation through the model's chat template. Special tokens in the messages are taken as text.
-fn chat(model: &Model, system: Option<&str>, messages: &[Message]) -> Result<Vec<u32>, Error> {
+fn chat(
+    model: &Model,
+    system: Option<&str>,
+    messages: &[Message],
+    moment: Option<u64>,
+) -> Result<Vec<u32>, Error> {
     let tokenizer = tokenizer(model)?;
     let template = model.chat_template().ok_or_else(|| {
         Error::unsupported("a conversation", "the model has no chat template; use raw")
@@ -108,7 +115,7 @@ fn chat(model: &Model, system: Option<&str>, messages: &[Message]) -> Result<Vec
     all.extend_from_slice(messages);
     let options = RenderOptions {
         add_generation_prompt: true,
-        date: super::clock::now(),
+        date: moment.and_then(super::clock::at),
         ..RenderOptions::default()
     };
     let segments = template.render_segments(&all, &options, tokenizer)?;

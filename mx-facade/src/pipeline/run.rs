@@ -5,7 +5,9 @@ use super::{Chunk, Plan, TokenMask};
 use crate::error::Error;
 use crate::generation::{Choice, FinishReason, Generation, Route, Usage, Warning};
 use crate::strategy::{Decoder, Round};
-use crate::trace::{TRACE_VERSION, Trace};
+use crate::trace::{
+    ModelRecord, Named, Probe, Seen, TRACE_VERSION, TokenSource, Trace, TraceError, TracedOutput,
+};
 use mx_runtime::engine::EngineError;
 use mx_runtime::session::{Cancel, Session};
 use mx_sampling::strategy::best_of::{Candidate, select};
@@ -35,6 +37,10 @@ pub struct Run {
     /// An error of the setting up, to come out first.
     refused: Option<Error>,
     failed: bool,
+    /// Time spent in rounds.
+    total_micros: u64,
+    /// Whether the caller put a mask of its own in place.
+    own_mask: bool,
 }
 
 impl std::fmt::Debug for Run {
@@ -77,6 +83,8 @@ impl Run {
             chosen: None,
             refused: None,
             failed: false,
+            total_micros: 0,
+            own_mask: false,
             plan,
         })
     }
@@ -84,6 +92,7 @@ impl Run {
     /// Restricts the tokens of every step, in place of the request's own constraint. With several outputs the mask must
     /// be one that can be [forked](TokenMask::fork).
     pub fn with_mask(mut self, mask: Box<dyn TokenMask>) -> Self {
+        self.own_mask = true;
         let (first, others) = match self.lanes.split_first_mut() {
             Some(lanes) => lanes,
             None => return self,
@@ -167,22 +176,50 @@ impl Run {
         let mut lanes: Vec<Option<Lane>> = self.lanes.into_iter().map(Some).collect();
         let mut choices: Vec<Choice> = Vec::with_capacity(chosen.len());
         let mut steps = Vec::new();
-        for (rank, index) in chosen.into_iter().enumerate() {
+        for index in chosen {
             let Some(mut lane) = lanes.get_mut(index).and_then(Option::take) else {
                 continue;
             };
-            if rank == 0 {
-                steps = std::mem::take(&mut lane.output.steps);
-            }
+            steps.push(std::mem::take(&mut lane.output.steps));
             choices.push(Choice::new(index, lane.output));
         }
         let settings = &self.plan.settings;
-        let trace = settings.include_trace.then(|| Trace {
-            version: TRACE_VERSION,
-            settings: settings.origins.clone(),
-            prompt_tokens: self.plan.prompt.clone(),
-            prefill_micros: self.prefill_micros.unwrap_or(0),
-            steps,
+        let trace = self.plan.traced.take().map(|traced| {
+            let mut outputs = choices
+                .iter()
+                .zip(steps)
+                .map(|(choice, steps)| TracedOutput {
+                    stream: choice.stream,
+                    text: choice.text.clone(),
+                    finish_reason: choice.finish_reason,
+                    steps,
+                });
+            let first = outputs.next();
+            let first = first.unwrap_or_else(TracedOutput::empty);
+            Trace {
+                version: TRACE_VERSION,
+                writer: concat!("mx ", env!("CARGO_PKG_VERSION")).to_owned(),
+                request: traced.request,
+                moment: traced.moment,
+                own_mask: self.own_mask,
+                route: Route::Local,
+                fallback: None,
+                seed: settings.seed,
+                model: ModelRecord::of(&self.plan.model),
+                others: traced.others,
+                steering: traced.steering,
+                settings: settings.origins.clone(),
+                warnings: warnings.clone(),
+                prompt_tokens: self.plan.prompt.clone(),
+                cached_tokens: self.cached,
+                prefill_micros: self.prefill_micros.unwrap_or(0),
+                total_micros: self.total_micros,
+                stream: first.stream,
+                text: first.text,
+                finish_reason: first.finish_reason,
+                steps: first.steps,
+                further: outputs.collect(),
+            }
         });
         let first = choices.first().cloned().unwrap_or_default();
         let generation = Generation {
@@ -191,6 +228,7 @@ impl Run {
             finish_reason: first.finish_reason,
             stop_text: first.stop_text,
             logprobs: first.logprobs,
+            served_logprobs: Vec::new(),
             choices: match choices.len() {
                 0 | 1 => Vec::new(),
                 _ => choices,
@@ -208,8 +246,64 @@ impl Run {
             warnings,
             settings: self.plan.settings.origins,
             trace,
+            policy: None,
         };
         (generation, session)
+    }
+
+    /// Looks closely at one step of the output that draws from a random stream.
+    pub(crate) fn probe(&mut self, stream: usize, probe: Probe) {
+        if let Some(lane) = self.lanes.get_mut(stream) {
+            lane.probe = Some(probe);
+        }
+    }
+
+    /// What the probe saw, with the token that came and how; `None` before its step.
+    pub(crate) fn probed(&self) -> Option<(&Seen, u32, TokenSource)> {
+        self.lanes.iter().find_map(|lane| {
+            let probe = lane.probe.as_ref()?;
+            let step = lane.output.steps.get(probe.step)?;
+            Some((probe.seen.as_ref()?, step.token, step.source))
+        })
+    }
+
+    /// A token by its id, or by a text that is one token.
+    pub(crate) fn named(&self, given: &str) -> Result<Named, Error> {
+        let model = &self.plan.model;
+        let vocab = model.config().vocab as u32;
+        let missing = |wanted: String| {
+            let given = given.to_owned();
+            Err(TraceError::NoSuchToken { given, wanted }.into())
+        };
+        if let Ok(id) = given.parse::<u32>() {
+            return match id < vocab {
+                true => Ok(self.plan.name(id)),
+                false => missing(format!("an id below {vocab}")),
+            };
+        }
+        let tokenizer = model.tokenizer();
+        let bytes = |id: &u32| tokenizer.and_then(|tokenizer| tokenizer.token_bytes(*id));
+        match (0..vocab).find(|id| bytes(id) == Some(given.as_bytes())) {
+            Some(id) => Ok(self.plan.name(id)),
+            None => missing("an id, or a text that is one token, with its space".to_owned()),
+        }
+    }
+
+    /// Ends the outputs that go on, but for the `count` with the largest mean log-probability a token; returns the
+    /// places of those it ended.
+    pub(crate) fn keep_best(&mut self, count: usize) -> Vec<usize> {
+        let mean = |lane: &Lane| {
+            let sum: f64 = lane.output.logprobs.iter().map(|token| token.logprob).sum();
+            sum / lane.output.logprobs.len().max(1) as f64
+        };
+        let mut order: Vec<usize> = (0..self.lanes.len()).collect();
+        order.sort_by(|a, b| mean(&self.lanes[*b]).total_cmp(&mean(&self.lanes[*a])));
+        let mut ended: Vec<usize> = order.split_off(count.min(order.len()));
+        ended.retain(|index| self.lanes[*index].output.goes_on());
+        for index in &ended {
+            self.lanes[*index].output.end(None, FinishReason::Cancelled);
+        }
+        ended
     }
 
     /// Ends every output that goes on.
@@ -236,6 +330,7 @@ impl Run {
             }
             let micros = started.elapsed().as_micros() as u64;
             self.prefill_micros.get_or_insert(micros);
+            self.total_micros += micros;
         }
         let strategy = &self.plan.settings.strategy;
         let done = self.lanes.iter().all(|lane| !lane.output.goes_on());

@@ -1,8 +1,11 @@
 //! What gives the logits: one model, or several that decide together.
 
 use crate::error::Error;
+use crate::pipeline::lane::About;
 use crate::request::Voting;
+use crate::trace::{SteeringNorm, Vote};
 use mx_runtime::engine::{Engine, EngineError, Row, RowHooks, Sequence, StepOutput, Want};
+use mx_runtime::hooks::Captured;
 use mx_runtime::session::{Cancel, DEFAULT_PREFILL_CHUNK};
 use mx_sampling::strategy::ensemble;
 use std::sync::Arc;
@@ -27,16 +30,27 @@ pub(crate) struct Combine {
     pub(crate) weights: Vec<f64>,
     /// Each member's temperature, over 0.
     pub(crate) temperature: f64,
+    /// Names of the members.
+    names: Vec<String>,
+    /// The members' laws of the last line.
+    laws: Vec<Vec<f64>>,
     /// The combined row.
     row: Vec<f32>,
 }
 
 impl Combine {
-    pub(crate) fn new(voting: Voting, weights: Vec<f64>, temperature: f64) -> Self {
+    pub(crate) fn new(
+        voting: Voting,
+        weights: Vec<f64>,
+        temperature: f64,
+        names: Vec<String>,
+    ) -> Self {
         Combine {
             voting,
             weights,
             temperature,
+            names,
+            laws: Vec::new(),
             row: Vec::new(),
         }
     }
@@ -208,6 +222,23 @@ impl Target {
         Ok(cached)
     }
 
+    /// What a trace says of the line read last: the votes, and what steering changed at the position `behind` places before
+    /// the end of row `row` of the last step.
+    pub(crate) fn about(&self, row: usize, behind: usize, token: u32) -> About {
+        About {
+            votes: self
+                .combine
+                .as_ref()
+                .map(|combine| combine.votes(token))
+                .unwrap_or_default(),
+            steering: self
+                .members
+                .first()
+                .map(|main| steering_norms(main, row, behind))
+                .unwrap_or_default(),
+        }
+    }
+
     /// Line `index` of row `row` of the last step, to be processed in place. Under a vote, tokens outside `mask` get no
     /// vote.
     pub(crate) fn line(
@@ -235,15 +266,15 @@ impl Combine {
         index: usize,
         mask: Option<&[u32]>,
     ) -> Result<&mut [f32], Error> {
-        let laws: Vec<Vec<f64>> = members
+        self.laws.clear();
+        let lines = members
             .iter()
-            .filter_map(|member| member.output.logits(row).get(index))
-            .map(|line| {
-                let mask = mask.filter(|_| self.voting == Voting::Majority);
-                softmax(line, self.temperature, mask)
-            })
-            .collect();
-        let laws: Vec<&[f64]> = laws.iter().map(Vec::as_slice).collect();
+            .filter_map(|member| member.output.logits(row).get(index));
+        for line in lines {
+            let mask = mask.filter(|_| self.voting == Voting::Majority);
+            self.laws.push(softmax(line, self.temperature, mask));
+        }
+        let laws: Vec<&[f64]> = self.laws.iter().map(Vec::as_slice).collect();
         self.row.clear();
         match self.voting {
             Voting::Average => {
@@ -263,6 +294,54 @@ impl Combine {
         }
         Ok(&mut self.row)
     }
+}
+
+impl Combine {
+    /// What every member held likely in the last line.
+    fn votes(&self, chosen: u32) -> Vec<Vote> {
+        let members = self.laws.iter().zip(&self.weights).zip(&self.names);
+        members
+            .map(|((law, weight), name)| {
+                let best = (0..law.len()).reduce(|best, id| match law[id] > law[best] {
+                    true => id,
+                    false => best,
+                });
+                let best = best.unwrap_or(0);
+                Vote {
+                    model: name.clone(),
+                    weight: *weight,
+                    token: best as u32,
+                    probability: law.get(best).copied().unwrap_or(0.0),
+                    of_chosen: law.get(chosen as usize).copied().unwrap_or(0.0),
+                }
+            })
+            .collect()
+    }
+}
+
+/// What the edits of a watched plan changed in one position of a row.
+fn steering_norms(main: &Member, row: usize, behind: usize) -> Vec<SteeringNorm> {
+    let width = main.engine.config().d_model;
+    let of_row = || main.output.captures().iter().filter(move |c| c.row == row);
+    let at = |captured: &Captured| -> Vec<f64> {
+        let mut lines = captured.values.rchunks_exact(width.max(1)).skip(behind);
+        let line = lines.next().unwrap_or_default();
+        line.iter().map(|x| f64::from(*x)).collect()
+    };
+    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    of_row()
+        .filter(|captured| captured.before_edits)
+        .filter_map(|before| {
+            let after = of_row().find(|c| !c.before_edits && c.point == before.point)?;
+            let (x, y) = (at(before), at(after));
+            let change: Vec<f64> = x.iter().zip(&y).map(|(x, y)| y - x).collect();
+            Some(SteeringNorm {
+                point: before.point.to_string(),
+                row: norm(&x),
+                change: norm(&change),
+            })
+        })
+        .collect()
 }
 
 /// The law of one row of logits at a temperature, among the tokens of the mask.

@@ -16,6 +16,8 @@ const DEFAULT_SPECULATIVE_STEPS: usize = 4;
 const MAX_ROWS: usize = 64;
 /// Most log-probabilities beside the chosen token's.
 const MAX_LOGPROBS: usize = 128;
+/// What a request names in place of a draft model, to draft by the model's own first blocks.
+const SELF: &str = "self";
 /// Most drafted tokens a round.
 const MAX_SPECULATIVE_STEPS: usize = 64;
 
@@ -49,12 +51,15 @@ pub struct Controls {
     /// Phrases that the output of a beam search must contain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub must_include: Vec<String>,
-    /// The model that drafts; it must be loaded into the client.
+    /// The model that drafts; it must be loaded into the client. `self` is the drafter of that name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft_model: Option<String>,
     /// Who drafts; the draft model where one is named, otherwise the text so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drafter: Option<DrafterKind>,
+    /// Blocks that the drafter `self` runs through, at least 1 and fewer than the model has; a third of them unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_layers: Option<usize>,
     /// Drafted tokens of the first round, 1 to 64; 4 unless given. The number then follows what is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speculative_steps: Option<usize>,
@@ -69,6 +74,14 @@ pub struct Controls {
     pub voting: Option<Voting>,
 }
 
+impl Controls {
+    /// The models that the request names beside the main one, which must be loaded for it.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        let names = self.ensemble_models.iter().chain(&self.draft_model);
+        names.map(String::as_str).filter(|name| *name != SELF)
+    }
+}
+
 /// Who proposes the tokens that the model then verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -78,6 +91,10 @@ pub enum DrafterKind {
     Model,
     /// The text so far: what followed the last occurrence of its ending (Saxena 2023).
     PromptLookup,
+    /// The model itself, left after its first blocks through the final norm and the head (self-speculation by early
+    /// exit: Draft & Verify 2023, LayerSkip 2024). It needs no second model and no memory for weights.
+    #[serde(rename = "self", alias = "early-exit")]
+    EarlyExit,
 }
 
 /// How several models come to one law.
@@ -133,6 +150,8 @@ pub struct Drafts {
     pub kind: DrafterKind,
     /// The draft model's name, for [`DrafterKind::Model`].
     pub model: Option<String>,
+    /// Blocks of the draft, for [`DrafterKind::EarlyExit`], where the request says so.
+    pub layers: Option<usize>,
     /// Drafted tokens of the first round.
     pub steps: usize,
     /// Whether drafts for likely outcomes are made while the target verifies (`ssd`).
@@ -252,7 +271,19 @@ fn drafts(
     if !asked && !matches!(method, Method::Speculative | Method::Ssd) {
         return Ok(None);
     }
+    let itself = controls.draft_model.as_deref() == Some(SELF);
     let kind = match (controls.drafter, &controls.draft_model) {
+        (None | Some(DrafterKind::EarlyExit), Some(_)) if itself => {
+            (DrafterKind::EarlyExit, Origin::Request)
+        }
+        (Some(DrafterKind::EarlyExit), Some(model)) => {
+            let wanted = "absent, or self, under the drafter self";
+            return Err(Error::request("draft_model", model, wanted));
+        }
+        (Some(DrafterKind::Model), Some(_)) if itself => {
+            let wanted = "a model's name beside the drafter model; self is a drafter of its own";
+            return Err(Error::request("draft_model", SELF, wanted));
+        }
         (Some(DrafterKind::PromptLookup), Some(model)) => {
             let wanted = "absent under the drafter prompt-lookup";
             return Err(Error::request("draft_model", model, wanted));
@@ -269,6 +300,12 @@ fn drafts(
     if let Some(model) = &controls.draft_model {
         origins.add("draft_model", model.as_str(), Origin::Request);
     }
+    if let Some(layers) = controls
+        .draft_layers
+        .filter(|_| kind.0 == DrafterKind::EarlyExit)
+    {
+        origins.add("draft_layers", layers, Origin::Request);
+    }
     let steps = origins.or(
         "speculative_steps",
         controls.speculative_steps,
@@ -277,7 +314,8 @@ fn drafts(
     in_range("speculative_steps", steps, 1, MAX_SPECULATIVE_STEPS)?;
     Ok(Some(Drafts {
         kind: kind.0,
-        model: controls.draft_model.clone(),
+        model: controls.draft_model.clone().filter(|_| !itself),
+        layers: controls.draft_layers,
         steps,
         ahead: method == Method::Ssd,
     }))
@@ -402,6 +440,10 @@ fn name_what_has_no_effect(
             ..
         }
     );
+    let early_exit = matches!(
+        decoding,
+        Decoding::Rows { drafts: Some(drafts), .. } if drafts.kind == DrafterKind::EarlyExit
+    );
     let ads = matches!(decoding, Decoding::Rows { ads: Some(_), .. });
     let ensemble = !controls.ensemble_models.is_empty();
     for (name, given, used) in [
@@ -410,6 +452,7 @@ fn name_what_has_no_effect(
         ("beam_width", controls.beam_width.is_some(), beam),
         ("length_penalty", controls.length_penalty.is_some(), beam),
         ("must_include", !controls.must_include.is_empty(), beam),
+        ("draft_layers", controls.draft_layers.is_some(), early_exit),
         (
             "speculative_steps",
             controls.speculative_steps.is_some(),

@@ -13,6 +13,8 @@ pub use resolve::{Origin, Setting, Settings};
 pub use shorthand::schema_from_shorthand;
 pub use steering::Steering;
 
+use crate::error::Error;
+use crate::policy::{Checks, Policy};
 use mx_runtime::template::Message;
 use mx_sampling::SamplingOptions;
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,9 @@ pub struct GenerateRequest {
     /// What steers the model.
     #[serde(flatten)]
     pub steering: Steering,
+    /// How candidates are made and judged.
+    #[serde(flatten)]
+    pub checks: Checks,
     /// Seed of the random stream; drawn and reported unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -141,6 +146,16 @@ impl GenerateRequest {
         GenerateRequest {
             prompt: prompt.into(),
             ..GenerateRequest::default()
+        }
+    }
+
+    /// Refuses a request with a field that does not exist.
+    pub(crate) fn known(&self) -> Result<(), Error> {
+        match self.unknown.keys().next() {
+            Some(field) => Err(Error::UnknownField {
+                field: field.clone(),
+            }),
+            None => Ok(()),
         }
     }
 
@@ -238,6 +253,18 @@ impl GenerateRequest {
     /// Sets how many candidates are generated, of which the best is returned.
     pub fn best_of_n(mut self, candidates: usize) -> Self {
         self.controls.best_of_n = Some(candidates);
+        self
+    }
+
+    /// Runs the request by this policy.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.checks.policy = Some(Box::new(policy));
+        self
+    }
+
+    /// Runs the request by the saved policy of this id.
+    pub fn policy_id(mut self, id: impl Into<String>) -> Self {
+        self.checks.policy_id = Some(id.into());
         self
     }
 

@@ -19,6 +19,10 @@ const DEFAULT_MAX_TOKENS: usize = 128;
 pub enum Origin {
     /// The request.
     Request,
+    /// The policy that runs it.
+    Policy,
+    /// A preset that the request or its policy names.
+    Preset,
     /// The files of the model.
     Model,
     /// The defaults built in here.
@@ -78,11 +82,7 @@ impl Settings {
         seed: impl FnOnce() -> u64,
         warnings: &mut Vec<Warning>,
     ) -> Result<Self, Error> {
-        if let Some(field) = request.unknown.keys().next() {
-            return Err(Error::UnknownField {
-                field: field.clone(),
-            });
-        }
+        request.known()?;
         if request.max_tokens == Some(0) {
             return Err(Error::request("max_tokens", 0, "1 or more"));
         }

@@ -179,6 +179,11 @@ impl BeamDecoder {
         lane.output.searched = Some(hypothesis.score);
         let scored = lane.wants_raw() && self.score_again(lane, &hypothesis.tokens)?;
         for (index, &token) in hypothesis.tokens.iter().enumerate() {
+            if lane.is_traced() && scored {
+                self.target.line(0, index, None)?;
+                let behind = hypothesis.tokens.len() - 1 - index;
+                lane.about = self.target.about(0, behind, token);
+            }
             let line = match scored {
                 true => Some(&*self.target.line(0, index, None)?),
                 false => None,

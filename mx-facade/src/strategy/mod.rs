@@ -70,6 +70,10 @@ fn target(plan: &Plan) -> Target {
             ensemble.voting,
             ensemble.weights.clone(),
             plan.member_temperature,
+            std::iter::once(&plan.model)
+                .chain(&plan.ensemble)
+                .map(|model| model.name().to_owned())
+                .collect(),
         )
     });
     Target::new(engines, combine)
@@ -78,6 +82,7 @@ fn target(plan: &Plan) -> Target {
 fn drafter(plan: &Plan, drafts: &Drafts, lane: usize) -> Result<Box<dyn draft::Drafter>, Error> {
     match (drafts.kind, &plan.draft) {
         (DrafterKind::Model, Some(model)) => draft::model(plan, model, lane, drafts.ahead),
+        (DrafterKind::EarlyExit, _) => draft::early_exit(plan, drafts, lane),
         _ => Ok(Box::new(draft::Lookup::new())),
     }
 }

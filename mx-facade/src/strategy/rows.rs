@@ -98,6 +98,9 @@ impl Rows {
                 }
             };
             let decision = lane.decide(line, None)?;
+            if lane.is_traced() {
+                lane.about = self.target.about(0, 0, decision.token);
+            }
             lane.accept(&decision, full, 0)?;
             self.rows.push(RowState {
                 branch: branch.fork(),
@@ -193,26 +196,29 @@ impl Rows {
         let base = row.branch.len() - drafts.len();
         let limit = self.target.max_context();
         let mut accepted = 0;
+        let first_step = lane.output.steps.len();
         loop {
             let mask = lane.voting_mask()?;
             let line = self.target.line(at, first_line + accepted, mask)?;
             let decision = lane.decide(line, drafts.get(accepted))?;
             let full = base + accepted >= limit;
+            if lane.is_traced() {
+                let behind = drafts.len() - accepted;
+                lane.about = self.target.about(at, behind, decision.token);
+            }
             lane.accept(&decision, full, if accepted == 0 { micros } else { 0 })?;
             if decision.accepted && lane.output.goes_on() {
                 accepted += 1;
                 continue;
             }
             row.branch.truncate(base + accepted);
+            let stood = accepted + usize::from(decision.accepted);
+            lane.note_drafts(first_step, &drafts, stood);
             row.pending.clear();
             row.pending.push(decision.token);
             if let Some((drafter, length)) = self.drafters.get_mut(index) {
-                length.observe(
-                    drafts.len(),
-                    accepted + usize::from(decision.accepted),
-                    None,
-                );
-                drafter.observe(drafts.len(), accepted + usize::from(decision.accepted));
+                length.observe(drafts.len(), stood, None);
+                drafter.observe(drafts.len(), stood);
             }
             return Ok(());
         }

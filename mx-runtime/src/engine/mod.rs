@@ -48,6 +48,14 @@ pub trait Engine: Send + Sync + Debug {
     /// [`EngineError::TokenOutOfRange`], or [`EngineError::Device`] when the device fails.
     fn embedding(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError>;
 
+    /// The model that its first `layers` blocks make with the final norm and the head: an early exit. It shares the
+    /// weights, has sequences of its own and drafts for the whole model (self-speculation). `None` for no layer, for more
+    /// than there are, and for engines that cannot share their weights.
+    fn early_exit(&self, layers: usize) -> Option<Arc<dyn Engine>> {
+        let _ = layers;
+        None
+    }
+
     /// The engine's own type, for interfaces that only one engine has.
     fn as_any(&self) -> &dyn Any;
 }
@@ -269,4 +277,15 @@ fn check_row(
         });
     }
     Ok(())
+}
+
+/// The configuration of the first `layers` blocks; `None` where there are not so many.
+pub(crate) fn early_exit_config(config: &ModelConfig, layers: usize) -> Option<ModelConfig> {
+    if layers == 0 || layers > config.layers {
+        return None;
+    }
+    let mut shorter = config.clone();
+    shorter.layers = layers;
+    shorter.spans.truncate(layers);
+    Some(shorter)
 }

@@ -186,7 +186,7 @@ pub struct Capture {
     pub tokens: TokenClass,
 }
 
-/// Rows read at a [`Capture`], after the edits of that place.
+/// Rows read at a [`Capture`], after the edits of that place; under a [watched](HookPlan::watched) plan also before them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Captured {
     /// Row of the batch.
@@ -195,6 +195,8 @@ pub struct Captured {
     pub point: HookPoint,
     /// Position of the first captured token.
     pub first_position: usize,
+    /// Whether the rows are those before the edits of the place.
+    pub before_edits: bool,
     /// `[tokens, d_model]`, row-major.
     pub values: Vec<f32>,
 }

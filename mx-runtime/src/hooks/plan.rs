@@ -10,6 +10,8 @@ use crate::config::ModelConfig;
 pub struct HookPlan {
     edits: Vec<Edit>,
     captures: Vec<Capture>,
+    /// Whether rows are read before and after every edit.
+    watched: bool,
     /// Width of the model that the plan was made for.
     d_model: usize,
 }
@@ -79,8 +81,27 @@ impl HookPlan {
         Ok(HookPlan {
             edits,
             captures,
+            watched: false,
             d_model: config.d_model,
         })
+    }
+
+    /// The same plan, which also captures the rows of every edited place, before its edits and after them, so that a
+    /// trace can tell how much was changed. The rows themselves stay bit-identical.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.watched = true;
+        self
+    }
+
+    /// Whether the rows of `point` are captured before and after its edits.
+    pub fn watches(&self, point: HookPoint) -> bool {
+        self.watched && !self.edits(point).is_empty()
+    }
+
+    /// All edits, in the order of the forward pass.
+    pub fn all_edits(&self) -> &[Edit] {
+        &self.edits
     }
 
     /// Checks a plan against a model that it may not have been made for.

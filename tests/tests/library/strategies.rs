@@ -228,7 +228,7 @@ fn every_way_of_drafting_keeps_the_law() {
         }
     };
     type Change = Box<dyn Fn(&mut GenerateRequest)>;
-    let ways: [(&str, Change); 5] = [
+    let ways: [(&str, Change); 7] = [
         ("plain", Box::new(|_: &mut GenerateRequest| {})),
         (
             "lookup",
@@ -240,6 +240,8 @@ fn every_way_of_drafting_keeps_the_law() {
             Box::new(draft("other", Method::Speculative)),
         ),
         ("ssd", Box::new(draft("same", Method::Ssd))),
+        ("early exit", Box::new(draft("self", Method::Speculative))),
+        ("early exit, ssd", Box::new(draft("self", Method::Ssd))),
     ];
     for (name, change) in &ways {
         let found = chi_squared(&counts(change, 1200), &law);

@@ -10,6 +10,7 @@ mod pipes;
 mod refusals;
 mod steer;
 mod tokenize;
+mod trace;
 
 use mx_tests::data;
 use mx_tests::mx::Home;

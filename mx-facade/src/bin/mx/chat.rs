@@ -90,7 +90,7 @@ impl Chat<'_> {
         let mut request = self.request.clone();
         request.prompt = self.turns.clone().into();
         let cancel = self.interrupt.renew();
-        let run = match self.client.stream(&request) {
+        let run = match self.client.start(&request) {
             Ok(run) => run.with_cancel(cancel),
             Err(error) => {
                 self.turns.pop();

@@ -6,7 +6,7 @@ use mx::GenerateRequest;
 use mx::request::{DrafterKind, GrammarSyntax, Voting, schema_from_shorthand};
 use mx::steer::apply::Steer;
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the output must look like.
 #[derive(Args)]
@@ -65,15 +65,18 @@ pub(crate) struct StrategyFlags {
     /// Log-probabilities of every token and of the N most likely ones (with --json)
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
-    /// Trace of every token (with --json)
-    #[arg(long)]
-    trace: bool,
+    /// Write a trace of every token to a file, for `mx trace`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
     /// Model that drafts tokens for the main one to verify
     #[arg(long, value_name = "MODEL")]
     draft_model: Option<String>,
-    /// Who drafts: model, prompt-lookup
+    /// Who drafts: model, prompt-lookup, self (the model's own first blocks)
     #[arg(long, value_name = "NAME", value_parser = named::<DrafterKind>)]
     drafter: Option<DrafterKind>,
+    /// Blocks of the drafter self [default: a third of the model's]
+    #[arg(long, value_name = "N")]
+    draft_layers: Option<usize>,
     /// Drafted tokens of the first round [default: 4]
     #[arg(long, value_name = "N")]
     speculative_steps: Option<usize>,
@@ -134,6 +137,7 @@ impl StrategyFlags {
         controls.logprobs = self.logprobs;
         controls.draft_model.clone_from(&self.draft_model);
         controls.drafter = self.drafter;
+        controls.draft_layers = self.draft_layers;
         controls.speculative_steps = self.speculative_steps;
         controls.ensemble_models.clone_from(&self.ensemble);
         controls.voting = self.voting;
@@ -141,7 +145,7 @@ impl StrategyFlags {
         controls.must_include.clone_from(&self.must_include);
         controls.ads_subset_size = self.ads_subset_size;
         controls.ads_beta = self.ads_beta;
-        request.include_trace = self.trace.then_some(true);
+        request.include_trace = self.trace.is_some().then_some(true);
     }
 }
 
@@ -167,6 +171,6 @@ fn schema(given: &str) -> anyhow::Result<serde_json::Value> {
 }
 
 /// A value by its name in JSON.
-fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+pub(crate) fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }

@@ -1,7 +1,9 @@
 //! What can be typed.
 
 use crate::controls::{ConstraintFlags, SteeringFlags, StrategyFlags};
+use crate::remote::RouteFlags;
 use crate::steer::SteerCommand;
+use crate::trace::TraceCommand;
 use clap::{Args, Parser, Subcommand};
 use mx::Overflow;
 use mx::runtime::device::DeviceId;
@@ -55,6 +57,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SteerCommand,
     },
+    /// Show, compare, repeat and question traces of `mx generate --trace`
+    Trace {
+        #[command(subcommand)]
+        command: TraceCommand,
+    },
     /// List the devices of this build and machine
     Devices {
         /// One JSON array instead of a table
@@ -88,6 +95,8 @@ pub(crate) struct GenerateFlags {
     pub(crate) strategy: StrategyFlags,
     #[command(flatten)]
     pub(crate) steering: SteeringFlags,
+    #[command(flatten)]
+    pub(crate) route: RouteFlags,
 }
 
 #[derive(Args)]
@@ -188,7 +197,7 @@ pub(crate) struct TokenizeFlags {
     pub(crate) decode: bool,
 }
 
-fn engine(text: &str) -> Result<EngineChoice, String> {
+pub(crate) fn engine(text: &str) -> Result<EngineChoice, String> {
     match text {
         "auto" => Ok(EngineChoice::Auto),
         "burn" => Ok(EngineChoice::Burn),
@@ -197,7 +206,7 @@ fn engine(text: &str) -> Result<EngineChoice, String> {
     }
 }
 
-fn weight_format(text: &str) -> Result<Format, String> {
+pub(crate) fn weight_format(text: &str) -> Result<Format, String> {
     match text {
         "q8_0" => Ok(Format::Q8_0),
         "q4_1" => Ok(Format::Q4_1),
@@ -206,7 +215,7 @@ fn weight_format(text: &str) -> Result<Format, String> {
     }
 }
 
-fn kv_format(text: &str) -> Result<KvFormat, String> {
+pub(crate) fn kv_format(text: &str) -> Result<KvFormat, String> {
     match text {
         "f16" => Ok(KvFormat::F16),
         "fixed16" => Ok(KvFormat::Fixed16),

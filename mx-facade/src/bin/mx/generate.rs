@@ -2,7 +2,7 @@
 
 use crate::flags::GenerateFlags;
 use crate::interrupt::Interrupt;
-use crate::{INTERRUPTED, load, terminal};
+use crate::{INTERRUPTED, load, terminal, trace};
 use anyhow::Context;
 use mx::{FinishReason, GenerateRequest};
 use std::io::{IsTerminal, Read, stdin};
@@ -19,8 +19,7 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
     flags.strategy.apply(&mut request);
     flags.steering.apply(&mut request);
     let interrupt = Interrupt::install()?;
-    let mut client = load::client(&flags.model, &interrupt)?;
-    load::others(&mut client, &request, &flags.model, &interrupt)?;
+    let client = load::for_request(&flags.model, &flags.route, &request, &interrupt)?;
     let several = request.controls.n.is_some_and(|n| n > 1);
     let mut run = client.stream(&request)?.with_cancel(interrupt.current());
 
@@ -32,7 +31,11 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
             ends_with_newline = chunk.text.ends_with('\n');
         }
     }
-    let generation = run.into_generation();
+    let mut generation = run.into_generation();
+    if let (Some(file), Some(trace)) = (&flags.strategy.trace, generation.trace.take()) {
+        trace::write(file, &trace)?;
+        generation.trace = Some(trace);
+    }
     if flags.json {
         terminal::data(&(serde_json::to_string_pretty(&generation)? + "\n"))?;
     } else if several {

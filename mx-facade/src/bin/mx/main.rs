@@ -11,10 +11,12 @@ mod generate;
 mod interrupt;
 mod load;
 mod models;
+mod remote;
 mod show;
 mod steer;
 mod terminal;
 mod tokenize;
+mod trace;
 
 use clap::Parser;
 use flags::{Arguments, Command};
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Rm { model } => models::remove(&model),
         Command::Tokenize(flags) => tokenize::run(&flags),
         Command::Steer { command } => steer::run(&command),
+        Command::Trace { command } => trace::run(&command),
         Command::Devices { json } => doctor::devices(json),
         Command::Doctor => doctor::run(),
     };

@@ -185,7 +185,7 @@ impl Drafter for Ahead {
     }
 
     fn works_ahead(&self) -> bool {
-        !self.drafts.is_empty()
+        !self.drafts.is_empty() && !self.inner.shares_threads
     }
 
     fn prepare(&mut self) -> Result<(), Error> {
@@ -197,7 +197,10 @@ impl Drafter for Ahead {
 
     fn report(&self, warnings: &mut Vec<Warning>) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if cores == 1 {
+        if self.inner.shares_threads {
+            let message = "ssd ran as speculative decoding: the drafter self takes turns with the model on its threads";
+            warnings.push(Warning::new("ssd_degraded", message));
+        } else if cores == 1 {
             let message = "ssd has one processor only: drafts ahead of time compete with the model";
             warnings.push(Warning::new("ssd_degraded", message));
         } else if self.rounds > 0 && self.hits == 0 {

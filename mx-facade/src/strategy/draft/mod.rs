@@ -13,7 +13,11 @@ use crate::error::Error;
 use crate::generation::Warning;
 use crate::pipeline::lane::{Draft, Lane};
 use crate::pipeline::{Loaded, Plan, TokenMask};
+use crate::request::Drafts;
 use mx_sampling::strategy::draft_length::DraftLength;
+
+/// The share of its blocks that a model drafts with, unless the request says how many: one in so many.
+const EARLY_EXIT_SHARE: usize = 3;
 
 /// Proposes the tokens of one lane.
 pub(super) trait Drafter: Send {
@@ -53,7 +57,7 @@ pub(super) fn model(
     ahead: bool,
 ) -> Result<Box<dyn Drafter>, Error> {
     if same_vocabulary(&plan.model, drafter) {
-        let same = same::SameVocabulary::new(plan, drafter, lane)?;
+        let same = same::SameVocabulary::new(plan, drafter.engine(), lane)?;
         return Ok(match ahead {
             true => Box::new(ahead::Ahead::new(same)),
             false => Box::new(same),
@@ -61,6 +65,32 @@ pub(super) fn model(
     }
     let translated = translated::Translated::new(plan, drafter, ahead)?;
     Ok(Box::new(translated))
+}
+
+/// The first blocks of the model itself, with its final norm and head.
+pub(super) fn early_exit(
+    plan: &Plan,
+    drafts: &Drafts,
+    lane: usize,
+) -> Result<Box<dyn Drafter>, Error> {
+    let whole = plan.model.config().layers;
+    if whole < 2 {
+        let reason = "the model has one block only, so there is none to leave out";
+        return Err(Error::unsupported("the drafter self", reason));
+    }
+    let layers = drafts.layers.unwrap_or((whole / EARLY_EXIT_SHARE).max(1));
+    if layers == 0 || layers >= whole {
+        let wanted = format!("1 to {}: the model has {whole} blocks", whole - 1);
+        return Err(Error::request("draft_layers", layers, wanted));
+    }
+    let engine = plan.model.engine().early_exit(layers).ok_or_else(|| {
+        Error::unsupported("the drafter self", "the engine cannot share its weights")
+    })?;
+    let same = same::SameVocabulary::new(plan, &engine, lane)?;
+    Ok(match drafts.ahead {
+        true => Box::new(ahead::Ahead::new(same.sharing_threads())),
+        false => Box::new(same),
+    })
 }
 
 /// Whether every token stands for the same bytes in both models.

@@ -3,7 +3,7 @@
 use super::{Drafter, fork};
 use crate::error::Error;
 use crate::pipeline::lane::{Draft, Lane};
-use crate::pipeline::{Loaded, Plan, TokenMask};
+use crate::pipeline::{Plan, TokenMask};
 use mx_runtime::engine::{Engine, Row, Sequence, StepOutput, Want};
 use mx_sampling::strategy::SparseLaw;
 use mx_sampling::strategy::draft_length::DraftLength;
@@ -30,27 +30,36 @@ pub(super) struct SameVocabulary {
     limit: usize,
     /// The constraint where the last drafts began.
     pub(super) mask: Option<Box<dyn TokenMask>>,
+    pub(super) shares_threads: bool,
 }
 
 impl SameVocabulary {
-    pub(super) fn new(plan: &Plan, drafter: &Loaded, lane: usize) -> Result<Self, Error> {
-        let engine = Arc::clone(drafter.engine());
-        let vocab = drafter.config().vocab;
+    pub(super) fn new(plan: &Plan, drafter: &Arc<dyn Engine>, lane: usize) -> Result<Self, Error> {
+        let engine = Arc::clone(drafter);
+        let vocab = engine.config().vocab;
         let mut sampler = Sampler::new(&plan.chain, vocab, plan.settings.seed, FIRST_STREAM)?;
         sampler.observe_prompt(&plan.prompt);
-        let parameters = |model: &Loaded| model.config().layers * model.config().d_model;
+        let parameters = |engine: &Arc<dyn Engine>| engine.config().parameters();
+        let whole = parameters(plan.model.engine()).max(1);
         Ok(SameVocabulary {
             sequence: engine.new_sequence(),
             limit: engine.config().max_context,
             engine,
             sampler,
             output: StepOutput::new(),
-            cost: (parameters(drafter) as f64 / parameters(&plan.model).max(1) as f64).min(1.0),
+            cost: (parameters(drafter) as f64 / whole as f64).min(1.0),
             seed: plan.settings.seed,
             stream: FIRST_STREAM + lane as u64 * STREAMS_A_LANE,
             eos: plan.eos_tokens.clone(),
             mask: None,
+            shares_threads: false,
         })
+    }
+
+    /// Notes that the drafter takes turns with the target on the same threads.
+    pub(super) fn sharing_threads(mut self) -> Self {
+        self.shares_threads = true;
+        self
     }
 
     pub(super) fn fresh_stream(&mut self) -> Stream {

@@ -16,6 +16,7 @@ pub use step::{HookSite, TensorHook};
 
 use super::{
     Engine, EngineError, EngineInfo, Row, Sequence, StepOutput, Want, check_rows, check_tokens,
+    early_exit_config,
 };
 use crate::config::ModelConfig;
 use attention::Masks;
@@ -24,6 +25,7 @@ use cache::BurnKv;
 use decoder::Decoder;
 use parts::Rotation;
 use std::any::Any;
+use std::sync::Arc;
 use step::{Step, StepRow};
 
 /// A model on a burn device.
@@ -198,6 +200,20 @@ impl Engine for BurnEngine {
                 device: self.info.device.clone(),
                 reason: format!("{error:?}"),
             })
+    }
+
+    fn early_exit(&self, layers: usize) -> Option<Arc<dyn Engine>> {
+        let config = early_exit_config(&self.config, layers)?;
+        let mut decoder = self.decoder.clone();
+        decoder.blocks.truncate(layers);
+        let weights = format!("{}, first {layers} layers", self.info.weights);
+        Some(Arc::new(BurnEngine {
+            config,
+            info: EngineInfo::new("burn", self.info.device.clone(), weights),
+            device: self.device.clone(),
+            decoder,
+            inverse_frequencies: self.inverse_frequencies.clone(),
+        }))
     }
 
     fn new_sequence(&self) -> Sequence {

@@ -46,6 +46,7 @@ pub(super) struct PendingCapture {
     pub(super) row: usize,
     pub(super) point: HookPoint,
     pub(super) first_position: usize,
+    pub(super) before_edits: bool,
     pub(super) values: Tensor<2>,
 }
 
@@ -56,12 +57,14 @@ impl PendingCapture {
             row,
             point,
             first_position,
+            before_edits,
             values,
         } = self;
         Ok(Captured {
             row,
             point,
             first_position,
+            before_edits,
             values: super::read_f32(values)?,
         })
     }
@@ -83,10 +86,23 @@ impl Step<'_, '_> {
             let row = &self.rows[index];
             let (first, count, position) = (row.first_token, row.tokens, row.position);
             if let Some(hooks) = row.hooks {
+                let watched = |before_edits, x: &Tensor<2>| PendingCapture {
+                    row: index,
+                    point,
+                    first_position: position,
+                    before_edits,
+                    values: x.clone().narrow(0, first, count),
+                };
+                if hooks.plan.watches(point) {
+                    self.captures.push(watched(true, &x));
+                }
                 for edit in hooks.plan.edits(point) {
                     if let Some(run) = edit.tokens.within(hooks.prompt_len, position, count) {
                         x = on_run(x, first + run.start, run.len(), |part| edited(edit, part));
                     }
+                }
+                if hooks.plan.watches(point) {
+                    self.captures.push(watched(false, &x));
                 }
             }
             if let Some(closure) = self.closure.as_mut() {
@@ -115,6 +131,7 @@ impl Step<'_, '_> {
                             row: index,
                             point,
                             first_position: position + run.start,
+                            before_edits: false,
                             values: x.clone().narrow(0, first + run.start, run.len()),
                         });
                     }

@@ -11,10 +11,11 @@ use super::work::{BatchRow, Workspace};
 use crate::config::ModelConfig;
 use crate::engine::{
     Engine, EngineError, EngineInfo, KvState, Row, Sequence, StepOutput, check_rows, check_tokens,
+    early_exit_config,
 };
 use crate::weights::Checkpoint;
 use std::any::Any;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// How the CPU engine computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +47,13 @@ impl Default for CpuOptions {
 pub struct CpuEngine {
     config: ModelConfig,
     info: EngineInfo,
-    weights: Weights,
+    weights: Arc<Weights>,
     kernels: Kernels,
     exact: bool,
     kv: KvCache,
     inverse_frequencies: Vec<f32>,
     /// Steps take turns: they share the threads and the working memory.
-    work: Mutex<Workspace>,
+    work: Arc<Mutex<Workspace>>,
 }
 
 /// Keys and values of one sequence.
@@ -125,12 +126,12 @@ impl CpuEngine {
         Ok(CpuEngine {
             config: config.clone(),
             info: EngineInfo::new("cpu", device, weights.describe() + mode),
-            weights,
+            weights: Arc::new(weights),
             kernels,
             exact: options.exact,
             kv,
             inverse_frequencies: config.rope.inverse_frequencies(),
-            work: Mutex::new(Workspace::new(pool)?),
+            work: Arc::new(Mutex::new(Workspace::new(pool)?)),
         })
     }
 
@@ -144,7 +145,7 @@ impl CpuEngine {
 
     /// Bytes of weights that one decoded token reads.
     pub fn bytes_per_token(&self) -> usize {
-        self.weights.bytes_per_token()
+        self.weights.bytes_per_token(self.config.layers)
     }
 
     fn device_error(&self, error: &CpuError) -> EngineError {
@@ -166,6 +167,28 @@ impl Engine for CpuEngine {
 
     fn new_sequence(&self) -> Sequence {
         Sequence::new(Box::new(CpuKv(self.kv.fork())), self.info.id.clone())
+    }
+
+    fn early_exit(&self, layers: usize) -> Option<Arc<dyn Engine>> {
+        let config = early_exit_config(&self.config, layers)?;
+        let kv = KvCache::new(KvShape {
+            layers,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            format: self.kv.shape().format,
+        })
+        .ok()?;
+        let weights = format!("{}, first {layers} layers", self.info.weights);
+        Some(Arc::new(CpuEngine {
+            info: EngineInfo::new("cpu", self.info.device.clone(), weights),
+            weights: Arc::clone(&self.weights),
+            kernels: self.kernels,
+            exact: self.exact,
+            kv,
+            inverse_frequencies: self.inverse_frequencies.clone(),
+            work: Arc::clone(&self.work),
+            config,
+        }))
     }
 
     fn embedding(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {

@@ -96,7 +96,7 @@ impl Forward<'_> {
             failure: Failure::default(),
         };
         pool.region(|region| {
-            for (index, layer) in self.weights.layers.iter().enumerate() {
+            for (index, layer) in self.weights.layers.iter().take(config.layers).enumerate() {
                 step.layer(region, index, layer, rows);
             }
             step.head(region, rows, lines, logits)

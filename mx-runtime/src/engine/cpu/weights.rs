@@ -117,12 +117,12 @@ impl Weights {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Bytes that one decoded token reads.
-    pub(super) fn bytes_per_token(&self) -> usize {
+    /// Bytes that one decoded token reads, through so many layers.
+    pub(super) fn bytes_per_token(&self, layers: usize) -> usize {
         let layer = |l: &Layer| {
             [&l.wq, &l.wk, &l.wv, &l.wo, &l.gate, &l.up, &l.down].map(PackedMatrix::bytes)
         };
-        let layers: usize = self.layers.iter().flat_map(layer).sum();
+        let layers: usize = self.layers.iter().take(layers).flat_map(layer).sum();
         layers + self.head().bytes()
     }
 

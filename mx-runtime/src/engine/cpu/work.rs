@@ -218,6 +218,17 @@ pub(super) fn hook(
 ) {
     for (index, row) in rows.iter().enumerate() {
         let Some(hooks) = row.hooks else { continue };
+        let captured = |x: &[f32], run: std::ops::Range<usize>, before_edits| Captured {
+            row: index,
+            point,
+            first_position: row.position + run.start,
+            before_edits,
+            values: x[(row.first + run.start) * d_model..(row.first + run.end) * d_model].to_vec(),
+        };
+        let watched = hooks.plan.watches(point);
+        if watched {
+            captures.push(captured(x, 0..row.count, true));
+        }
         for edit in hooks.plan.edits(point) {
             if let Some(run) = edit
                 .tokens
@@ -229,18 +240,15 @@ pub(super) fn hook(
                     .for_each(|line| edit.apply(line));
             }
         }
+        if watched {
+            captures.push(captured(x, 0..row.count, false));
+        }
         for capture in hooks.plan.captures(point) {
             if let Some(run) = capture
                 .tokens
                 .within(hooks.prompt_len, row.position, row.count)
             {
-                let lines = (row.first + run.start) * d_model..(row.first + run.end) * d_model;
-                captures.push(Captured {
-                    row: index,
-                    point,
-                    first_position: row.position + run.start,
-                    values: x[lines].to_vec(),
-                });
+                captures.push(captured(x, run, false));
             }
         }
     }

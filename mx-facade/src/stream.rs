@@ -1,0 +1,155 @@
+//! An answer on its way, wherever it is made.
+
+use crate::cancel::Cancel;
+use crate::client::random_seed;
+use crate::error::Error;
+use crate::generation::{Chunk, Generation};
+use crate::pipeline::{Loaded, Plan, Resources, Run};
+use crate::remote::{self, Server, Streaming};
+use crate::request::GenerateRequest;
+use crate::route::{self, Fallback};
+use std::fmt;
+
+/// An answer on its way: an iterator over [`Chunk`]s that owns its state.
+///
+/// On the remote route the request is sent when the first chunk is asked for. A server that fails before its first chunk
+/// is replaced by the loaded model where [`Fallback`] says so; one that fails later ends the stream with the error, and
+/// [`into_generation`](Stream::into_generation) gives what had come.
+pub struct Stream {
+    source: Source,
+    cancel: Cancel,
+}
+
+enum Source {
+    Local(Box<Run>),
+    /// Not sent yet.
+    Waiting(Box<Waiting>),
+    Remote(Streaming),
+    /// The loaded model, after the server failed.
+    Fallen(Box<Run>, Box<Error>),
+    /// The request could not be sent.
+    Failed,
+}
+
+struct Waiting {
+    server: Server,
+    request: GenerateRequest,
+    fallback: Option<Fallen>,
+}
+
+/// What answers when the server fails.
+pub(crate) struct Fallen {
+    pub(crate) policy: Fallback,
+    pub(crate) model: Loaded,
+    pub(crate) resources: Resources,
+}
+
+impl Stream {
+    pub(crate) fn local(run: Run) -> Self {
+        Stream {
+            cancel: run.cancel_handle().into(),
+            source: Source::Local(Box::new(run)),
+        }
+    }
+
+    pub(crate) fn remote(
+        server: Server,
+        request: GenerateRequest,
+        fallback: Option<Fallen>,
+    ) -> Self {
+        let waiting = Waiting {
+            server,
+            request,
+            fallback,
+        };
+        Stream {
+            source: Source::Waiting(Box::new(waiting)),
+            cancel: Cancel::new(),
+        }
+    }
+
+    /// Stops the answer when the flag is set, instead of the flag it has. Before the first chunk.
+    pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
+        self.cancel = cancel.into();
+        if let Source::Local(run) = self.source {
+            self.source = Source::Local(Box::new(run.with_cancel(self.cancel.clone().into())));
+        }
+        self
+    }
+
+    /// A handle that stops the answer, from any thread.
+    pub fn cancel_handle(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// The answer as far as it was read. Outputs that had not ended are
+    /// [cancelled](crate::FinishReason::Cancelled).
+    pub fn into_generation(self) -> Generation {
+        match self.source {
+            Source::Local(run) => run.into_generation(),
+            Source::Fallen(run, error) => {
+                let mut generation = run.into_generation();
+                route::fell_back(&mut generation, &error);
+                generation
+            }
+            Source::Remote(streaming) => streaming.into_generation(),
+            Source::Waiting(_) | Source::Failed => remote::nothing(),
+        }
+    }
+
+    /// Sends the request, or starts the loaded model in the server's place.
+    fn open(&mut self, waiting: Waiting) -> Result<(), Error> {
+        let request = &waiting.request;
+        let cancel = self.cancel.clone().into();
+        let error = match waiting.server.stream(request, random_seed, cancel) {
+            Ok(streaming) => {
+                self.source = Source::Remote(streaming);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        match waiting.fallback {
+            Some(fallen) if fallen.policy.allows(&error) => {
+                let plan = Plan::with(fallen.model, &fallen.resources, request, random_seed)?;
+                let run = Run::new(plan)?.with_cancel(self.cancel.clone().into());
+                self.source = Source::Fallen(Box::new(run), Box::new(error));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+impl Iterator for Stream {
+    type Item = Result<Chunk, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if matches!(self.source, Source::Waiting(_))
+            && let Source::Waiting(waiting) = std::mem::replace(&mut self.source, Source::Failed)
+            && let Err(error) = self.open(*waiting)
+        {
+            return Some(Err(error));
+        }
+        match &mut self.source {
+            Source::Local(run) | Source::Fallen(run, _) => run.next(),
+            Source::Remote(streaming) => streaming.next(),
+            Source::Waiting(_) | Source::Failed => None,
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.source {
+            Source::Local(_) => "local",
+            Source::Waiting(_) => "not sent",
+            Source::Remote(_) => "remote",
+            Source::Fallen(..) => "fallback",
+            Source::Failed => "failed",
+        };
+        f.debug_struct("Stream")
+            .field("source", &source)
+            .field("cancel", &self.cancel)
+            .finish()
+    }
+}

@@ -8,6 +8,7 @@ mod help;
 mod models;
 mod pipes;
 mod refusals;
+mod steer;
 mod tokenize;
 mod trace;
 

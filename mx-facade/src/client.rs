@@ -1,5 +1,6 @@
 //! The client: a model and the settings of an application.
 
+use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::generation::{Generation, Route};
 use crate::pipeline::{Loaded, Plan, Resources, Run};
@@ -31,7 +32,7 @@ use std::sync::Arc;
 /// println!("{text}\n{} ({:?})", answer.text, answer.finish_reason);
 /// # Ok::<(), mx::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Client {
     address: Address,
     mode: ExecutionMode,
@@ -215,7 +216,7 @@ impl Client {
     /// [`Error`] for anything that cannot be carried out as asked.
     pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
         if policy::governs(request) {
-            return policy::answer(self, request);
+            return policy::answer(self, request, Cancel::new());
         }
         if self.route()? == Route::Local {
             return self.start(request)?.complete();
@@ -232,16 +233,15 @@ impl Client {
         Ok(generation)
     }
 
-    /// Starts a request, on whichever route; nothing is computed or sent before the first chunk is asked for.
+    /// Starts a request, on whichever route; nothing is computed or sent before the first chunk is asked for. Under a
+    /// [policy](crate::policy) the text comes as one chunk an output, once it is judged.
     ///
     /// # Errors
     /// As [`run`](Client::run), for what can be known beforehand.
     pub fn stream(&self, request: &GenerateRequest) -> Result<Stream, Error> {
         if policy::governs(request) {
-            return Err(Error::unsupported(
-                "streaming under a policy",
-                "a whole output is judged before it is known that it is the answer; use Client::run",
-            ));
+            self.route()?;
+            return Ok(Stream::judged(self.clone(), request.clone()));
         }
         if self.route()? == Route::Local {
             return Ok(Stream::local(self.start(request)?));

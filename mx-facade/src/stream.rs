@@ -1,10 +1,11 @@
 //! An answer on its way, wherever it is made.
 
 use crate::cancel::Cancel;
-use crate::client::random_seed;
+use crate::client::{Client, random_seed};
 use crate::error::Error;
 use crate::generation::{Chunk, Generation};
 use crate::pipeline::{Loaded, Plan, Resources, Run};
+use crate::policy;
 use crate::remote::{self, Server, Streaming};
 use crate::request::GenerateRequest;
 use crate::route::{self, Fallback};
@@ -25,6 +26,8 @@ enum Source {
     /// Not sent yet.
     Waiting(Box<Waiting>),
     Remote(Streaming),
+    /// To be run by a policy.
+    Judged(Box<(Client, GenerateRequest)>),
     /// The loaded model, after the server failed.
     Fallen(Box<Run>, Box<Error>),
     /// The request could not be sent.
@@ -68,6 +71,13 @@ impl Stream {
         }
     }
 
+    pub(crate) fn judged(client: Client, request: GenerateRequest) -> Self {
+        Stream {
+            source: Source::Judged(Box::new((client, request))),
+            cancel: Cancel::new(),
+        }
+    }
+
     /// Stops the answer when the flag is set, instead of the flag it has. Before the first chunk.
     pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
         self.cancel = cancel.into();
@@ -93,7 +103,7 @@ impl Stream {
                 generation
             }
             Source::Remote(streaming) => streaming.into_generation(),
-            Source::Waiting(_) | Source::Failed => remote::nothing(),
+            Source::Waiting(_) | Source::Judged(_) | Source::Failed => remote::nothing(),
         }
     }
 
@@ -130,10 +140,19 @@ impl Iterator for Stream {
         {
             return Some(Err(error));
         }
+        if matches!(self.source, Source::Judged(_))
+            && let Source::Judged(waiting) = std::mem::replace(&mut self.source, Source::Failed)
+        {
+            let (client, request) = *waiting;
+            match policy::answer(&client, &request, self.cancel.clone()) {
+                Ok(answer) => self.source = Source::Remote(Streaming::whole(answer)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
         match &mut self.source {
             Source::Local(run) | Source::Fallen(run, _) => run.next(),
             Source::Remote(streaming) => streaming.next(),
-            Source::Waiting(_) | Source::Failed => None,
+            Source::Waiting(_) | Source::Judged(_) | Source::Failed => None,
         }
     }
 }
@@ -143,6 +162,7 @@ impl fmt::Debug for Stream {
         let source = match self.source {
             Source::Local(_) => "local",
             Source::Waiting(_) => "not sent",
+            Source::Judged(_) => "not run",
             Source::Remote(_) => "remote",
             Source::Fallen(..) => "fallback",
             Source::Failed => "failed",

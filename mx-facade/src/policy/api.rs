@@ -77,6 +77,14 @@ impl<'a> Policies<'a> {
         self.run_traced(request, policy, request.include_trace == Some(true))
     }
 
+    /// As [`run_request`](Policies::run_request), with the run's trace and without that of the tokens.
+    ///
+    /// # Errors
+    /// As [`run`](Policies::run).
+    pub fn run_with(&self, request: &GenerateRequest, policy: &Policy) -> Result<PolicyRun, Error> {
+        self.run_traced(request, policy, true)
+    }
+
     fn run_traced(
         &self,
         request: &GenerateRequest,

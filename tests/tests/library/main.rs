@@ -18,6 +18,7 @@ mod goldens;
 mod hostile;
 mod mask;
 mod mutations;
+mod policy;
 mod real_server;
 mod remote;
 mod request;

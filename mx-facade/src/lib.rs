@@ -50,14 +50,19 @@
 //!
 //! # Requests as data
 //!
-//! [`GenerateRequest`] is plain serde data with the same fields everywhere. Values are merged request over the model's own
-//! recommendation over built-in defaults. A field that does not exist is an error, and so is a value out of range.
+//! [`GenerateRequest`] is plain serde data with the same fields everywhere. Values are merged request over policy over
+//! preset over the model's own recommendation over built-in defaults. A field that does not exist is an error, and so is a value out of range.
 //!
 //! # Restricting tokens
 //!
 //! [`GenerateRequest::json_schema`], [`regex`](GenerateRequest::regex), [`grammar`](GenerateRequest::grammar) and
 //! [`choices`](GenerateRequest::choices) constrain the output; [`pipeline::TokenMask`] is where a mask of your own plugs in:
 //! bit words of allowed tokens before every choice.
+//!
+//! # Policies
+//!
+//! A [`policy`] says how candidates are made, constrained, judged, chosen and made again. [`Client::policies`] runs, keeps,
+//! compares and tunes them; a request may name one.
 //!
 //! # Errors
 //!
@@ -90,6 +95,7 @@ pub use cancel::Cancel;
 pub use client::{Client, ClientBuilder, Request};
 pub use error::{Error, ErrorKind};
 pub use generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
+pub use policy::Policy;
 #[cfg(feature = "local")]
 pub use request::Settings;
 pub use request::{

@@ -1,11 +1,12 @@
 //! An answer on its way, wherever it is made.
 
 use crate::cancel::Cancel;
-use crate::client::random_seed;
+use crate::client::{Client, random_seed};
 use crate::error::Error;
 use crate::generation::{Chunk, Generation};
 #[cfg(feature = "local")]
 use crate::pipeline::{Loaded, Plan, Resources, Run};
+use crate::policy;
 use crate::remote::{self, Server, Streaming};
 use crate::request::GenerateRequest;
 #[cfg(feature = "local")]
@@ -28,6 +29,8 @@ enum Source {
     /// Not sent yet.
     Waiting(Box<Waiting>),
     Remote(Streaming),
+    /// To be run by a policy.
+    Judged(Box<(Client, GenerateRequest)>),
     /// The loaded model, after the server failed.
     #[cfg(feature = "local")]
     Fallen(Box<Run>, Box<Error>),
@@ -79,6 +82,13 @@ impl Stream {
         }
     }
 
+    pub(crate) fn judged(client: Client, request: GenerateRequest) -> Self {
+        Stream {
+            source: Source::Judged(Box::new((client, request))),
+            cancel: Cancel::new(),
+        }
+    }
+
     /// Stops the answer when the flag is set, instead of the flag it has. Before the first chunk.
     pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
         self.cancel = cancel.into();
@@ -107,7 +117,7 @@ impl Stream {
                 generation
             }
             Source::Remote(streaming) => streaming.into_generation(),
-            Source::Waiting(_) | Source::Failed => remote::nothing(),
+            Source::Waiting(_) | Source::Judged(_) | Source::Failed => remote::nothing(),
         }
     }
 
@@ -145,11 +155,20 @@ impl Iterator for Stream {
         {
             return Some(Err(error));
         }
+        if matches!(self.source, Source::Judged(_))
+            && let Source::Judged(waiting) = std::mem::replace(&mut self.source, Source::Failed)
+        {
+            let (client, request) = *waiting;
+            match policy::answer(&client, &request, self.cancel.clone()) {
+                Ok(answer) => self.source = Source::Remote(Streaming::whole(answer)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
         match &mut self.source {
             #[cfg(feature = "local")]
             Source::Local(run) | Source::Fallen(run, _) => run.next(),
             Source::Remote(streaming) => streaming.next(),
-            Source::Waiting(_) | Source::Failed => None,
+            Source::Waiting(_) | Source::Judged(_) | Source::Failed => None,
         }
     }
 }
@@ -160,6 +179,7 @@ impl fmt::Debug for Stream {
             #[cfg(feature = "local")]
             Source::Local(_) => "local",
             Source::Waiting(_) => "not sent",
+            Source::Judged(_) => "not run",
             Source::Remote(_) => "remote",
             #[cfg(feature = "local")]
             Source::Fallen(..) => "fallback",

@@ -7,7 +7,7 @@ use crate::route::Fallback;
 use crate::stream::{Fallen, Stream};
 
 /// No local models.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Local;
 
 impl Local {

@@ -16,7 +16,7 @@ use mx_steering::store::VectorStore;
 use std::sync::Arc;
 
 /// The local models of a client, and how they are found.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Local {
     name: Option<String>,
     options: LoadOptions,

@@ -16,6 +16,7 @@ pub use builder::ClientBuilder;
 use local::Local;
 pub use request::Request;
 
+use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::generation::{Generation, Route};
 use crate::policy::{self, CodeLimits, Policies, PolicyStore};
@@ -36,7 +37,7 @@ use std::hash::{BuildHasher, RandomState};
 /// println!("{text}\n{} ({:?})", answer.text, answer.finish_reason);
 /// # Ok::<(), mx::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Client {
     address: Address,
     mode: ExecutionMode,
@@ -74,7 +75,7 @@ impl Client {
     /// [`Error`] for anything that cannot be carried out as asked.
     pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
         if policy::governs(request) {
-            return policy::answer(self, request);
+            return policy::answer(self, request, Cancel::new());
         }
         if self.route()? == Route::Local {
             return self.local.run(request);
@@ -91,16 +92,15 @@ impl Client {
         Ok(generation)
     }
 
-    /// Starts a request, on whichever route; nothing is computed or sent before the first chunk is asked for.
+    /// Starts a request, on whichever route; nothing is computed or sent before the first chunk is asked for. Under a
+    /// [policy](crate::policy) the text comes as one chunk an output, once it is judged.
     ///
     /// # Errors
     /// As [`run`](Client::run), for what can be known beforehand.
     pub fn stream(&self, request: &GenerateRequest) -> Result<Stream, Error> {
         if policy::governs(request) {
-            return Err(Error::unsupported(
-                "streaming under a policy",
-                "a whole output is judged before it is known that it is the answer; use Client::run",
-            ));
+            self.route()?;
+            return Ok(Stream::judged(self.clone(), request.clone()));
         }
         if self.route()? == Route::Local {
             return self.local.stream(request);

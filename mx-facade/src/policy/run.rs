@@ -307,6 +307,7 @@ impl Conduct<'_> {
         let many = rules.candidates > 1 || rules.rounds > 1 || rules.revisions > 0;
         let job = Job {
             rows,
+            needs_logprobs: rules.confidence.is_some(),
             logprobs: rules.confidence.is_some() || (many && rules.rerank),
             deadline: self.deadline,
             prune_after: (rules.prune && rows > 1 && !self.sampling.deterministic)
@@ -401,6 +402,7 @@ impl Conduct<'_> {
                 request,
                 rows,
                 logprobs: false,
+                needs_logprobs: false,
                 deadline: self.deadline,
                 prune_after: None,
             })?;

@@ -116,10 +116,7 @@ impl Server {
         request.known()?;
         request.constraints.check()?;
         Ok(match self {
-            Server::Native(client) => Streaming::Whole(Box::new(Whole {
-                generation: native::generate(client, request, cancel)?,
-                next: 0,
-            })),
+            Server::Native(client) => Streaming::whole(native::generate(client, request, cancel)?),
             Server::OpenAi(client, model) => {
                 let live = openai::Live::open(client, model, request, seed, cancel)?;
                 Streaming::Live(Box::new(live))
@@ -143,6 +140,15 @@ pub(crate) struct Whole {
 }
 
 impl Streaming {
+    /// An answer that is there already.
+    pub(crate) fn whole(generation: Generation) -> Self {
+        let whole = Whole {
+            generation,
+            next: 0,
+        };
+        Streaming::Whole(Box::new(whole))
+    }
+
     pub(crate) fn next(&mut self) -> Option<Result<Chunk, Error>> {
         match self {
             Streaming::Live(live) => live.next(),

@@ -1,4 +1,4 @@
-//! Request over model over built-in defaults, with the origin of every value.
+//! Request over policy over preset over model over built-in defaults, with the origin of every value.
 
 use super::origin::{Origin, Origins, Setting};
 use super::{Decoding, GenerateRequest, Method, Overflow, Strategy};

@@ -19,6 +19,7 @@ mod goldens;
 mod hostile;
 mod mask;
 mod mutations;
+mod policy;
 mod real_server;
 mod remote;
 mod request;

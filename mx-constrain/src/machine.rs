@@ -18,6 +18,9 @@ use crate::{ByteSet, ConstrainError};
 /// An interned state of one frame.
 pub(crate) type State = u32;
 
+/// The byte behind texts that are spelled out.
+pub(crate) const SPELLED_END: u8 = b'"';
+
 /// What a closed frame tells the frame below it (interned by the machine).
 pub(crate) type Verdict = u32;
 
@@ -178,6 +181,18 @@ pub(crate) trait Machine: Send {
     fn alike(&mut self, state: State) -> Result<Option<(State, ByteSet)>, ConstrainError> {
         let _ = state;
         Ok(None)
+    }
+
+    /// Gives the texts (ascending, none twice) of which one must come next, each followed by [`SPELLED_END`], and says
+    /// whether it did; `false` claims nothing, and then nothing may have been given. Tokens are then looked up text by
+    /// text, and only those that hold the end of one are read by the machine.
+    fn spelled(
+        &mut self,
+        state: State,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, ConstrainError> {
+        let _ = (state, each);
+        Ok(false)
     }
 
     /// A state whose tokens may be taken for those of `state`: the same, or fewer where they differ. States that differ

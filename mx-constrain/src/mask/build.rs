@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::engine::{Engine, Entry, Tokens};
 use super::stack::Below;
 use super::walk::{Walk, facts};
-use crate::machine::{Home, Plain, State, Step};
-use crate::vocabulary::{BLANKS, Bits, MAX_CHARS, Trie};
+use crate::machine::{Home, Plain, SPELLED_END, State, Step};
+use crate::vocabulary::{BLANKS, Bits, MAX_CHARS, NodeId, ROOT, Trie};
 use crate::{ByteSet, ConstrainError};
 
 /// Most tokens beyond the length that a class is known to hold for that are tried one by one.
@@ -22,6 +22,9 @@ impl Engine {
         let known = facts(&mut self.facts, &mut *self.machine, state)?;
         if let Some((other, bytes)) = self.machine.alike(state)? {
             return self.build_like(state, &known.live, other, &bytes);
+        }
+        if self.spell(state)? {
+            return Ok(self.walked());
         }
         let vocabulary = self.vocabulary.clone();
         let words = vocabulary.mask_words();
@@ -77,6 +80,59 @@ impl Engine {
             crossings: self.scratch.crossings.as_slice().into(),
             in_rest,
         })
+    }
+
+    /// What walks alone have found.
+    fn walked(&self) -> Entry {
+        let words = self.vocabulary.mask_words();
+        Entry {
+            tokens: Arc::new(Tokens::new(None, 0, &self.scratch.tokens, words)),
+            crossings: self.scratch.crossings.as_slice().into(),
+            in_rest: false,
+        }
+    }
+
+    /// Looks up the tokens of a state behind which only texts that are spelled out may follow; `false` for others.
+    fn spell(&mut self, state: State) -> Result<bool, ConstrainError> {
+        self.scratch.clear();
+        let vocabulary = self.vocabulary.clone();
+        let trie = vocabulary.trie();
+        let tokens = &mut self.scratch.tokens;
+        // The text before, and the nodes that lead along it as far as tokens reach.
+        let mut last: Vec<u8> = Vec::new();
+        let mut path = vec![ROOT];
+        let mut ends: Vec<(NodeId, Box<[u8]>)> = Vec::new();
+        let spelled = self.machine.spelled(state, &mut |text| {
+            let shared = text.iter().zip(&last).take_while(|(a, b)| a == b).count();
+            path.truncate(shared + 1);
+            last.clear();
+            last.extend_from_slice(text);
+            if path.len() <= shared {
+                return;
+            }
+            for &byte in &text[shared..] {
+                let at = path.last().copied().unwrap_or(ROOT);
+                let Some(node) = trie.child(at, byte) else {
+                    return;
+                };
+                tokens.extend_from_slice(trie.tokens_at(node));
+                path.push(node);
+            }
+            let at = path.last().copied().unwrap_or(ROOT);
+            if let Some(end) = trie.child(at, SPELLED_END) {
+                ends.push((end, text.into()));
+            }
+        })?;
+        if !spelled {
+            return Ok(false);
+        }
+        for (node, text) in ends {
+            if let Some(at) = self.follow(state, &text)? {
+                self.walk(trie).at(node, at, Below::UNKNOWN)?;
+            }
+        }
+        self.stacks.clear_local();
+        Ok(true)
     }
 
     /// The mask of a state that does the same as another one with some bytes.

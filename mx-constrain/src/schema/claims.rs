@@ -1,13 +1,17 @@
-//! Which characters keep a string alive that patterns and lengths are asked of.
+//! What can be said of a string as a whole: which characters keep it alive that patterns and lengths are asked of, and
+//! the texts that are left where all are spelled out.
 
 use std::sync::Arc;
 
 use super::engine::{Atom, Engine};
 use super::expr::Expr;
+use super::frames::CoreId;
 use super::node::PatternId;
+use super::options::Lexical;
 use super::product::{NOWHERE, Spot};
 use super::strings::{Life, Open, SpecId};
 use super::text::Part;
+use super::trie::OFF;
 use crate::ConstrainError;
 use crate::hash::FastMap;
 use crate::lexical::{Characters, Chars, Groups, claim};
@@ -92,6 +96,68 @@ impl Engine {
         }
         Ok(if plain.chars > 0 { plain } else { Plain::NONE })
     }
+}
+
+impl Engine {
+    /// The rests of the strings that a value may still be, when no others are allowed.
+    pub(super) fn spelled_texts(
+        &self,
+        id: SpecId,
+        part: Part,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> bool {
+        let spec = &self.strings.all[id as usize];
+        if spec.open.is_some() || !self.is_spelled(part) {
+            return false;
+        }
+        let rests = spec
+            .trie
+            .range(part.node)
+            .filter(|&at| spec.trie.is_allowed(at))
+            .map(|at| spec.trie.rest(part.node, at));
+        if !rests.clone().all(needs_no_escape) {
+            return false;
+        }
+        rests.for_each(each);
+        true
+    }
+
+    /// The rests of the names that a property may still have, when no others are allowed.
+    pub(super) fn spelled_names(
+        &mut self,
+        core: CoreId,
+        part: Part,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, ConstrainError> {
+        if !self.is_spelled(part) {
+            return Ok(false);
+        }
+        let shape = self.object_shape(self.frames.cores.get(core).roots)?;
+        let mut allowed = Vec::new();
+        for at in shape.trie.range(part.node) {
+            let class = self.key_class(shape.trie.key(at));
+            if self.allowed(core, class)? {
+                let rest = shape.trie.rest(part.node, at);
+                if !needs_no_escape(rest) {
+                    return Ok(false);
+                }
+                allowed.push(rest);
+            }
+        }
+        allowed.into_iter().for_each(each);
+        Ok(true)
+    }
+
+    fn is_spelled(&self, part: Part) -> bool {
+        let canonical = self.options.lexical == Lexical::Canonical;
+        canonical && part.spot == NOWHERE && part.node != OFF && part.is_plain()
+    }
+}
+
+/// Whether a text has one spelling, that of its characters.
+fn needs_no_escape(text: &[u8]) -> bool {
+    text.iter()
+        .all(|&byte| byte >= 0x80 || Plain::ASCII.contains(byte))
 }
 
 /// The characters of strings of a specification.

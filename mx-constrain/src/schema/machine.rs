@@ -106,6 +106,19 @@ impl Machine for Reader {
         }
     }
 
+    fn spelled(
+        &mut self,
+        state: State,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, ConstrainError> {
+        self.engine.refuel();
+        match *self.spots.get(state) {
+            Spot::Text { spec, part } => Ok(self.engine.spelled_texts(spec, part, each)),
+            Spot::Key { core, part } => self.engine.spelled_names(core, part, each),
+            _ => Ok(false),
+        }
+    }
+
     fn explain(&mut self, state: State, byte: u8) -> Refusal {
         self.refusal(state, byte)
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::engine::{Engine, Entry, Tokens};
 use super::stack::Below;
 use super::walk::{Walk, facts};
-use crate::machine::{Home, Plain, State, Step};
-use crate::vocabulary::{BLANKS, Bits, MAX_CHARS, Trie};
+use crate::machine::{Home, Plain, SPELLED_END, State, Step};
+use crate::vocabulary::{BLANKS, Bits, MAX_CHARS, NodeId, ROOT, Trie};
 use crate::{ByteSet, ConstrainError};
 
 /// Most tokens beyond the length that a class is known to hold for that are tried one by one.
-const MAX_SINGLE_TRIALS: usize = 512;
+const MAX_SINGLE_TRIALS: usize = 1024;
 /// Fewest tokens of a class for which its slice is worth making.
 const MIN_CLASS_TOKENS: usize = 24;
 /// Most ways out of a class that are followed one by one; beyond that a walk from the root costs less.
@@ -20,13 +20,19 @@ impl Engine {
     /// Finds the mask of a state, as far as the frames below do not matter.
     pub(super) fn build(&mut self, state: State) -> Result<Entry, ConstrainError> {
         let known = facts(&mut self.facts, &mut *self.machine, state)?;
+        if let Some((other, bytes)) = self.machine.alike(state)? {
+            return self.build_like(state, &known.live, other, &bytes);
+        }
+        if self.spell(state)? {
+            return Ok(self.walked());
+        }
         let vocabulary = self.vocabulary.clone();
         let words = vocabulary.mask_words();
         self.scratch.clear();
         let plain = known.plain;
         let mut base = None;
         let mut in_rest = false;
-        if plain.chars > 0 && plain.wide && plain.ascii == Plain::ASCII {
+        if plain.chars > 0 && plain.class == Plain::ALL {
             base = self.take_class(state, &plain)?;
             match plain.home {
                 _ if base.is_none() => {}
@@ -42,11 +48,8 @@ impl Engine {
                     )?;
                 }
             }
-        } else if plain.chars > 0 && (plain.wide || plain.ascii.len() > 1) {
-            let mut exits = plain.exits.difference(&plain.ascii);
-            if plain.wide {
-                exits = exits.difference(&ByteSet::WIDE);
-            }
+        } else if plain.chars > 0 && plain.class.len() > 1 {
+            let exits = plain.exits.difference(&plain.class);
             let ways: usize = exits
                 .iter()
                 .map(|byte| vocabulary.slices().nodes(byte).len())
@@ -79,6 +82,97 @@ impl Engine {
         })
     }
 
+    /// What walks alone have found.
+    fn walked(&self) -> Entry {
+        let words = self.vocabulary.mask_words();
+        Entry {
+            tokens: Arc::new(Tokens::new(None, 0, &self.scratch.tokens, words)),
+            crossings: self.scratch.crossings.as_slice().into(),
+            in_rest: false,
+        }
+    }
+
+    /// Looks up the tokens of a state behind which only texts that are spelled out may follow; `false` for others.
+    fn spell(&mut self, state: State) -> Result<bool, ConstrainError> {
+        self.scratch.clear();
+        let vocabulary = self.vocabulary.clone();
+        let trie = vocabulary.trie();
+        let tokens = &mut self.scratch.tokens;
+        // The text before, and the nodes that lead along it as far as tokens reach.
+        let mut last: Vec<u8> = Vec::new();
+        let mut path = vec![ROOT];
+        let mut ends: Vec<(NodeId, Box<[u8]>)> = Vec::new();
+        let spelled = self.machine.spelled(state, &mut |text| {
+            let shared = text.iter().zip(&last).take_while(|(a, b)| a == b).count();
+            path.truncate(shared + 1);
+            last.clear();
+            last.extend_from_slice(text);
+            if path.len() <= shared {
+                return;
+            }
+            for &byte in &text[shared..] {
+                let at = path.last().copied().unwrap_or(ROOT);
+                let Some(node) = trie.child(at, byte) else {
+                    return;
+                };
+                tokens.extend_from_slice(trie.tokens_at(node));
+                path.push(node);
+            }
+            let at = path.last().copied().unwrap_or(ROOT);
+            if let Some(end) = trie.child(at, SPELLED_END) {
+                ends.push((end, text.into()));
+            }
+        })?;
+        if !spelled {
+            return Ok(false);
+        }
+        for (node, text) in ends {
+            if let Some(at) = self.follow(state, &text)? {
+                self.walk(trie).at(node, at, Below::UNKNOWN)?;
+            }
+        }
+        self.stacks.clear_local();
+        Ok(true)
+    }
+
+    /// The mask of a state that does the same as another one with some bytes.
+    fn build_like(
+        &mut self,
+        state: State,
+        live: &ByteSet,
+        other: State,
+        bytes: &ByteSet,
+    ) -> Result<Entry, ConstrainError> {
+        let vocabulary = self.vocabulary.clone();
+        let other = self.machine.mask_state(other)?;
+        let entry = match facts(&mut self.facts, &mut *self.machine, other)? {
+            known if known.live.is_subset(bytes) => Some(self.entry(other)?),
+            _ => None,
+        };
+        let entry = entry.filter(|entry| !entry.in_rest);
+        self.scratch.clear();
+        let own = match &entry {
+            Some(_) => live.difference(bytes),
+            None => *live,
+        };
+        self.walk(vocabulary.trie())
+            .all(state, Below::UNKNOWN, &own)?;
+        self.stacks.clear_local();
+        let (mut base, mut count) = (None, 0);
+        if let Some(entry) = entry {
+            base.clone_from(&entry.tokens.base);
+            count = entry.tokens.count - entry.tokens.extras.len();
+            self.scratch.tokens.extend_from_slice(&entry.tokens.extras);
+            self.scratch.crossings.extend_from_slice(&entry.crossings);
+        }
+        let words = vocabulary.mask_words();
+        Ok(Entry {
+            tokens: Arc::new(Tokens::new(base, count, &self.scratch.tokens, words)),
+            crossings: self.scratch.crossings.as_slice().into(),
+            in_rest: false,
+        })
+    }
+
     pub(super) fn walk<'a>(&'a mut self, trie: &'a Trie) -> Walk<'a> {
         Walk {
             machine: &mut *self.machine,
@@ -94,7 +188,7 @@ impl Engine {
     fn take_class(&mut self, state: State, plain: &Plain) -> Result<Option<Bits>, ConstrainError> {
         let vocabulary = self.vocabulary.clone();
         let slices = vocabulary.slices();
-        let class = |chars: u32| slices.class(&plain.ascii, plain.wide, chars);
+        let class = |chars: u32| slices.class(&plain.class, chars);
         if plain.chars >= slices.longest() {
             return Ok(Some(class(u32::MAX)).filter(|bits| bits.count >= MIN_CLASS_TOKENS));
         }
@@ -103,10 +197,10 @@ impl Engine {
         if bits.count < MIN_CLASS_TOKENS {
             return Ok(None);
         }
-        if plain.exact && plain.chars == chars {
+        if plain.most == chars {
             return Ok(Some(bits));
         }
-        let all = class(u32::MAX);
+        let all = class(plain.most);
         if all.count - bits.count > MAX_SINGLE_TRIALS {
             return Ok(None);
         }
@@ -132,10 +226,7 @@ impl Engine {
     ) -> Result<(), ConstrainError> {
         let vocabulary = self.vocabulary.clone();
         let trie = vocabulary.trie();
-        let class = match plain.wide {
-            true => plain.ascii.union(&ByteSet::WIDE),
-            false => plain.ascii,
-        };
+        let class = plain.class;
         let slices = vocabulary.slices();
         // Where the class is limited, `exits` says nothing of what stands behind very long strings.
         let unsaid = if plain.chars == u32::MAX {
@@ -174,10 +265,9 @@ impl Engine {
     ) -> Result<(), ConstrainError> {
         let vocabulary = self.vocabulary.clone();
         let trie = vocabulary.trie();
-        let plain = Plain::ASCII.union(&ByteSet::WIDE);
         let exits = live
             .union(&self.machine.live(home.state)?)
-            .difference(&plain);
+            .difference(&Plain::ALL);
         for &node in exits
             .iter()
             .flat_map(|byte| vocabulary.slices().nodes(byte))

@@ -275,17 +275,20 @@ impl Engine {
         }
     }
 
+    /// The mask of a state as far as the frames below do not matter.
+    pub(super) fn entry(&mut self, state: State) -> Result<Arc<Entry>, ConstrainError> {
+        if let Some(entry) = self.entries.get(state) {
+            return Ok(entry);
+        }
+        let entry = Arc::new(self.build(state)?);
+        let bytes = entry.tokens.memory() + entry.crossings.len() * 8;
+        self.entries.insert(state, Arc::clone(&entry), bytes);
+        Ok(entry)
+    }
+
     /// Completes the mask of the top state with what depends on the frames below and on the end of the text.
     fn resolve(&mut self, at: Position) -> Result<Arc<Tokens>, ConstrainError> {
-        let entry = match self.entries.get(at.state) {
-            Some(entry) => entry,
-            None => {
-                let entry = Arc::new(self.build(at.state)?);
-                let bytes = entry.tokens.memory() + entry.crossings.len() * 8;
-                self.entries.insert(at.state, Arc::clone(&entry), bytes);
-                entry
-            }
-        };
+        let entry = self.entry(at.state)?;
         let ends = self.accepting(at)?;
         if !ends && (entry.crossings.is_empty() || at.below.is_nothing()) {
             self.masks.insert(at, Arc::clone(&entry.tokens), 0);

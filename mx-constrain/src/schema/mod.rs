@@ -1,6 +1,7 @@
 //! JSON Schema as a machine over bytes.
 
 mod children;
+mod claims;
 mod decimal;
 mod documents;
 mod ending;

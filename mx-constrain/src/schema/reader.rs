@@ -53,6 +53,9 @@ enum Gap {
 /// Set in `blanks` of states whose property names are not told apart: see [`Reader::mask_state`].
 const ANONYMOUS: u32 = 1 << 31;
 
+/// Stands for what was not asked yet.
+const UNKNOWN: State = State::MAX;
+
 /// What one byte does, packed: the two low bits say which.
 type Packed = u32;
 const DEAD: Packed = 4;
@@ -80,6 +83,8 @@ pub(super) struct Reader {
     pub(super) engine: Engine,
     pub(super) spots: Interner<Spot>,
     rows: Vec<Row>,
+    /// Per state: what [`Self::mask_state`] says, or [`UNKNOWN`].
+    shared: Vec<State>,
     tables: usize,
     pushes: Interner<(State, State)>,
     resumed: FastMap<(State, VerdictId), Option<State>>,
@@ -99,6 +104,7 @@ impl Reader {
             engine,
             spots: Interner::new(),
             rows: Vec::new(),
+            shared: Vec::new(),
             tables: 0,
             pushes: Interner::new(),
             resumed: FastMap::default(),
@@ -127,6 +133,7 @@ impl Reader {
                 bytes: [0; FEW],
                 steps: [0; FEW],
             });
+            self.shared.push(UNKNOWN);
             Limits::check("max_states", self.rows.len(), self.engine.limits.max_states)?;
         }
         Ok(id)
@@ -135,7 +142,19 @@ impl Reader {
     /// A state with the same mask, but for tokens that hold the end of one open name and the whole of another one.
     ///
     /// Every text of an open name is a state of its own, since names must not be repeated; masks need not be.
+    #[inline]
     pub(super) fn mask_state(&mut self, state: State) -> Result<State, ConstrainError> {
+        match self.shared.get(state as usize) {
+            Some(&shared) if shared != UNKNOWN => Ok(shared),
+            _ => {
+                let shared = self.find_mask_state(state)?;
+                self.shared[state as usize] = shared;
+                Ok(shared)
+            }
+        }
+    }
+
+    fn find_mask_state(&mut self, state: State) -> Result<State, ConstrainError> {
         let spot = *self.spots.get(state);
         match spot {
             Spot::Key { core, part } => match self.engine.had_name(core, part)? {
@@ -170,7 +189,7 @@ impl Reader {
     /// Memory, roughly.
     pub(super) fn table_bytes(&self) -> usize {
         let engine = &self.engine;
-        self.rows.len() * 140
+        self.rows.len() * 144
             + self.tables * 1_024
             + engine.table_len() * 64
             + engine.strings.bytes()

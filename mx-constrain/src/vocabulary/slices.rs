@@ -17,8 +17,11 @@ pub(crate) const BLANKS: ByteSet = ByteSet::of(b' ')
     .union(&ByteSet::of(b'\t'));
 /// Bytes of bits of classes that are kept; all are forgotten when more is wanted, and made anew in microseconds.
 const MAX_CLASS_BYTES: usize = 4 << 20;
-/// Index of the group of tokens with a character beyond ASCII; the others are grouped by byte.
+/// Index of the group of tokens with a character beyond ASCII; the others are grouped by byte, first bytes of characters
+/// beyond ASCII too.
 const WIDE: usize = 128;
+/// Number of groups.
+const GROUPS: usize = 256;
 
 /// Number of characters of a plain token, an unfinished last one included; `None` when the token is not plain.
 ///
@@ -45,8 +48,8 @@ pub(crate) struct Bits {
     pub(crate) count: usize,
 }
 
-/// Key of a class: its ASCII characters, whether it has the others, and the length up to which tokens count.
-type ClassKey = (ByteSet, bool, u32);
+/// Key of a class: its bytes and the length up to which tokens count.
+type ClassKey = (ByteSet, u32);
 
 /// The slices of a vocabulary.
 ///
@@ -56,7 +59,7 @@ type ClassKey = (ByteSet, bool, u32);
 pub(crate) struct Slices {
     /// The plain tokens of at most `n` characters, for each `n` up to [`MAX_CHARS`], and of any number.
     by_chars: Vec<Bits>,
-    /// The plain tokens that hold a byte, by that byte; the last for any byte beyond ASCII. Empty where there is none.
+    /// The plain tokens that hold a byte, by that byte; [`WIDE`] is for any byte beyond ASCII. Empty where there is none.
     holding: Vec<Vec<u32>>,
     /// Characters of the longest plain token.
     longest: u32,
@@ -79,7 +82,7 @@ impl Slices {
         entries: impl Iterator<Item = Entry<'a>> + Clone,
     ) -> Result<Self, ConstrainError> {
         let mut lengths: Vec<Vec<u32>> = vec![Vec::new(); MAX_CHARS as usize + 2];
-        let mut holding: Vec<Vec<u32>> = vec![Vec::new(); WIDE + 1];
+        let mut holding: Vec<Vec<u32>> = vec![Vec::new(); GROUPS];
         let mut longest = 0;
         for Entry {
             bytes,
@@ -90,12 +93,20 @@ impl Slices {
             longest = longest.max(chars);
             lengths[chars.min(MAX_CHARS + 1) as usize].push(token);
             let (word, bit) = (token as usize / 32, 1 << (token % 32));
-            for &byte in bytes {
-                let group = &mut holding[usize::from(byte).min(WIDE)];
+            let mut hold = |group: usize| {
+                let group = &mut holding[group];
                 if group.is_empty() {
                     group.resize(words, 0);
                 }
                 group[word] |= bit;
+            };
+            for &byte in bytes {
+                if byte < 0x80 {
+                    hold(usize::from(byte));
+                } else if !utf8::CONTINUATION.contains(byte) {
+                    hold(usize::from(byte));
+                    hold(WIDE);
+                }
             }
         }
         let mut by_chars: Vec<Bits> = Vec::with_capacity(lengths.len());
@@ -138,23 +149,25 @@ impl Slices {
     }
 
     /// The tokens of at most `chars` characters, all of a class.
-    pub(crate) fn class(&self, ascii: &ByteSet, wide: bool, chars: u32) -> Bits {
+    pub(crate) fn class(&self, class: &ByteSet, chars: u32) -> Bits {
         let chars = chars.min(MAX_CHARS + 1);
-        if wide && *ascii == Plain::ASCII {
+        if *class == Plain::ALL {
             return self.by_chars[chars as usize].clone();
         }
-        let key = (*ascii, wide, chars);
+        let key = (*class, chars);
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bits) = classes.get(&key) {
             return bits.clone();
         }
         let mut words = self.by_chars[chars as usize].words.to_vec();
-        let foreign = Plain::ASCII.difference(ascii);
-        let groups = foreign
-            .iter()
-            .map(usize::from)
-            .chain((!wide).then_some(WIDE));
-        for group in groups {
+        let wide = !class.intersection(&ByteSet::WIDE).is_empty();
+        let foreign = match wide {
+            true => Plain::ALL.difference(class),
+            false => Plain::ASCII
+                .difference(class)
+                .union(&ByteSet::of(WIDE as u8)),
+        };
+        for group in foreign.iter().map(usize::from) {
             for (word, holding) in words.iter_mut().zip(&self.holding[group]) {
                 *word &= !holding;
             }

@@ -70,19 +70,23 @@
 //!
 //! # Features
 //!
-//! `ndarray`, `wgpu`, `vulkan` and `cuda` add devices; see [`runtime::device`].
+//! `local` (default): models on this machine; without it the library has the remote route only and compiles no burn.
+//! `cli` (default): the program `mx`. `ndarray`, `wgpu`, `vulkan` and `cuda` add devices; see [`runtime::device`].
 
 mod cancel;
 pub mod client;
 pub mod error;
 pub mod generation;
 pub mod home;
+#[cfg(feature = "local")]
 pub mod pipeline;
 pub mod policy;
 mod remote;
 pub mod request;
 pub mod route;
+#[cfg(feature = "local")]
 pub mod steering;
+#[cfg(feature = "local")]
 mod strategy;
 mod stream;
 pub mod trace;
@@ -92,14 +96,17 @@ pub use client::{Client, ClientBuilder, Request};
 pub use error::{Error, ErrorKind};
 pub use generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
 pub use policy::Policy;
+#[cfg(feature = "local")]
+pub use request::Settings;
 pub use request::{
-    Constraints, Controls, GenerateRequest, Method, Origin, Overflow, Prompt, Setting, Settings,
+    Constraints, Controls, GenerateRequest, Message, Method, Origin, Overflow, Prompt, Setting,
 };
 pub use route::{ExecutionMode, Fallback};
 pub use stream::Stream;
 
 pub use mx_constrain as constrain;
 pub use mx_remote as server;
+#[cfg(feature = "local")]
 pub use mx_runtime as runtime;
 pub use mx_sampling as sampling;
 pub use mx_steering as steer;

@@ -4,11 +4,13 @@ use crate::cancel::Cancel;
 use crate::client::{Client, random_seed};
 use crate::error::Error;
 use crate::generation::{Chunk, Generation};
+#[cfg(feature = "local")]
 use crate::pipeline::{Loaded, Plan, Resources, Run};
 use crate::policy;
 use crate::remote::{self, Server, Streaming};
 use crate::request::GenerateRequest;
-use crate::route::{self, Fallback};
+#[cfg(feature = "local")]
+use crate::route::Fallback;
 use std::fmt;
 
 /// An answer on its way: an iterator over [`Chunk`]s that owns its state.
@@ -22,6 +24,7 @@ pub struct Stream {
 }
 
 enum Source {
+    #[cfg(feature = "local")]
     Local(Box<Run>),
     /// Not sent yet.
     Waiting(Box<Waiting>),
@@ -29,6 +32,7 @@ enum Source {
     /// To be run by a policy.
     Judged(Box<(Client, GenerateRequest)>),
     /// The loaded model, after the server failed.
+    #[cfg(feature = "local")]
     Fallen(Box<Run>, Box<Error>),
     /// The request could not be sent.
     Failed,
@@ -37,10 +41,16 @@ enum Source {
 struct Waiting {
     server: Server,
     request: GenerateRequest,
+    #[cfg_attr(not(feature = "local"), allow(dead_code))]
     fallback: Option<Fallen>,
 }
 
+/// Nothing answers when the server fails: a build without local models.
+#[cfg(not(feature = "local"))]
+pub(crate) enum Fallen {}
+
 /// What answers when the server fails.
+#[cfg(feature = "local")]
 pub(crate) struct Fallen {
     pub(crate) policy: Fallback,
     pub(crate) model: Loaded,
@@ -48,6 +58,7 @@ pub(crate) struct Fallen {
 }
 
 impl Stream {
+    #[cfg(feature = "local")]
     pub(crate) fn local(run: Run) -> Self {
         Stream {
             cancel: run.cancel_handle().into(),
@@ -81,8 +92,9 @@ impl Stream {
     /// Stops the answer when the flag is set, instead of the flag it has. Before the first chunk.
     pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
         self.cancel = cancel.into();
+        #[cfg(feature = "local")]
         if let Source::Local(run) = self.source {
-            self.source = Source::Local(Box::new(run.with_cancel(self.cancel.clone().into())));
+            self.source = Source::Local(Box::new(run.with_cancel(self.cancel.clone())));
         }
         self
     }
@@ -96,10 +108,12 @@ impl Stream {
     /// [cancelled](crate::FinishReason::Cancelled).
     pub fn into_generation(self) -> Generation {
         match self.source {
+            #[cfg(feature = "local")]
             Source::Local(run) => run.into_generation(),
+            #[cfg(feature = "local")]
             Source::Fallen(run, error) => {
                 let mut generation = run.into_generation();
-                route::fell_back(&mut generation, &error);
+                crate::route::fell_back(&mut generation, &error);
                 generation
             }
             Source::Remote(streaming) => streaming.into_generation(),
@@ -118,15 +132,16 @@ impl Stream {
             }
             Err(error) => error,
         };
-        match waiting.fallback {
-            Some(fallen) if fallen.policy.allows(&error) => {
-                let plan = Plan::with(fallen.model, &fallen.resources, request, random_seed)?;
-                let run = Run::new(plan)?.with_cancel(self.cancel.clone().into());
-                self.source = Source::Fallen(Box::new(run), Box::new(error));
-                Ok(())
-            }
-            _ => Err(error),
+        #[cfg(feature = "local")]
+        if let Some(fallen) = waiting.fallback
+            && fallen.policy.allows(&error)
+        {
+            let plan = Plan::with(fallen.model, &fallen.resources, request, random_seed)?;
+            let run = Run::new(plan)?.with_cancel(self.cancel.clone());
+            self.source = Source::Fallen(Box::new(run), Box::new(error));
+            return Ok(());
         }
+        Err(error)
     }
 }
 
@@ -150,6 +165,7 @@ impl Iterator for Stream {
             }
         }
         match &mut self.source {
+            #[cfg(feature = "local")]
             Source::Local(run) | Source::Fallen(run, _) => run.next(),
             Source::Remote(streaming) => streaming.next(),
             Source::Waiting(_) | Source::Judged(_) | Source::Failed => None,
@@ -160,10 +176,12 @@ impl Iterator for Stream {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.source {
+            #[cfg(feature = "local")]
             Source::Local(_) => "local",
             Source::Waiting(_) => "not sent",
             Source::Judged(_) => "not run",
             Source::Remote(_) => "remote",
+            #[cfg(feature = "local")]
             Source::Fallen(..) => "fallback",
             Source::Failed => "failed",
         };

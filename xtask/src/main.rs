@@ -8,7 +8,7 @@ use mx_runtime::device::DeviceId;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use xtask::maskbench::command::{Answer, Maskbench, SchemaSuite, WORKER};
-use xtask::{bench, golden, maskbench, tidy, validity};
+use xtask::{bench, golden, maskbench, model, tidy, validity};
 
 /// Goldens, benchmarks and checks of the mx workspace.
 #[derive(Parser)]
@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure: decode, prefill, sampling, constrain or all
+    /// Measure: decode, prefill, sampling, constrain, steering or all
     Bench {
         /// Names of benchmarks
         #[arg(default_value = "all")]
@@ -58,6 +58,11 @@ enum Command {
         /// Longest generation
         #[arg(long, default_value_t = 256)]
         max_tokens: usize,
+    },
+    /// Make models from models
+    Model {
+        #[command(subcommand)]
+        command: model::ModelCommand,
     },
     /// Check what ARCHITECTURE.md promises; exit 1 where something is wrong
     Tidy,
@@ -145,6 +150,23 @@ fn main() -> anyhow::Result<ExitCode> {
                 true => ExitCode::SUCCESS,
                 false => ExitCode::FAILURE,
             })
+        }
+        Command::Model {
+            command: model::ModelCommand::Truncate { layers, model, out },
+        } => {
+            let model = model.or_else(|| golden::Models::on_this_machine().smollm2);
+            let model =
+                model.context("the default model is not in the model folder; give --model")?;
+            let made = model::truncate(&model, layers, &out)?;
+            println!(
+                "{}: {} of {} blocks, {} tensors, {} bytes",
+                out.display(),
+                made.layers[1],
+                made.layers[0],
+                made.tensors,
+                made.bytes
+            );
+            Ok(ExitCode::SUCCESS)
         }
         Command::Tidy => {
             let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

@@ -2,6 +2,7 @@
 
 use super::constraints::Requirements;
 use super::generator::Generator;
+#[cfg(feature = "local")]
 use super::local::LocalGenerator;
 use super::remote::{RemoteGenerator, run_of, trial_of};
 use super::resolve::Resolved;
@@ -130,10 +131,16 @@ impl<'a> Policies<'a> {
         Ok(run)
     }
 
+    #[cfg(not(feature = "local"))]
+    fn run_local(&self, _request: &GenerateRequest, _policy: &Policy) -> Result<PolicyRun, Error> {
+        Err(crate::client::absent())
+    }
+
+    #[cfg(feature = "local")]
     fn run_local(&self, request: &GenerateRequest, policy: &Policy) -> Result<PolicyRun, Error> {
         let (model, resources) = self.client.local_parts()?;
         let name = model.name().to_owned();
-        let mut generator = LocalGenerator::new(model, resources, self.cancel.clone().into());
+        let mut generator = LocalGenerator::new(model, resources, self.cancel.clone());
         self.conduct(&mut generator, Some(&name), request, policy)
     }
 

@@ -86,6 +86,7 @@ mod constraints;
 pub mod constructors;
 mod fields;
 mod generator;
+#[cfg(feature = "local")]
 mod local;
 mod remote;
 mod resolve;

@@ -7,13 +7,14 @@ pub(crate) mod native;
 mod openai;
 
 use crate::error::Error;
-use crate::generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
+use crate::generation::{
+    Choice, Chunk, EngineInfo, FinishReason, Generation, Route, Usage, Warning,
+};
 use crate::request::{GenerateRequest, Method, Origin, Setting};
 use mx_remote::{
     Axionic, AxionicOptions, Cancel, Credentials, OpenAi, OpenAiOptions, Secret, ServerKind,
     Surroundings,
 };
-use mx_runtime::engine::EngineInfo;
 use mx_sampling::SamplingOptions;
 use serde_json::{Map, Value};
 
@@ -269,7 +270,11 @@ impl Answer {
             method: self.method.unwrap_or_default(),
             route: Route::Remote,
             model: self.model,
-            engine: EngineInfo::new(protocol, address, "remote".to_owned()),
+            engine: EngineInfo {
+                engine: protocol.to_owned(),
+                device: address,
+                weights: "remote".to_owned(),
+            },
             warnings: self.warnings,
             settings: self.settings.into_iter().map(setting).collect(),
             trace: None,

@@ -12,6 +12,7 @@ mod constrain;
 mod default_model;
 mod early_exit;
 mod engines;
+mod ensembles;
 mod fast_mode;
 mod finish;
 mod goldens;

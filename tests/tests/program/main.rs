@@ -9,6 +9,7 @@ mod models;
 mod pipes;
 mod policy;
 mod refusals;
+mod steer;
 mod tokenize;
 mod trace;
 

@@ -105,6 +105,7 @@ impl<'a> Policies<'a> {
     }
 
     fn run_anywhere(&self, request: &GenerateRequest, policy: &Policy) -> Result<PolicyRun, Error> {
+        request.known()?;
         if self.client.route()? == Route::Local {
             return self.run_local(request, policy);
         }

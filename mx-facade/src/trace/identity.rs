@@ -7,7 +7,7 @@ use mx_runtime::model::Model;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A model as a trace remembers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 pub struct ModelRecord {
     /// Its name.
     pub name: String,
-    /// The file or folder that it was loaded from.
-    pub path: PathBuf,
+    /// The file or folder that it was loaded from; what of its name is no Unicode is replaced.
+    pub path: String,
     /// A hash of the length and of samples of its files. It tells models apart that differ by accident; it proves
     /// nothing against someone who makes two files with the same samples. `None` where the files cannot be read.
     pub fingerprint: Option<String>,
@@ -64,7 +64,7 @@ impl ModelRecord {
         let config = model.config();
         ModelRecord {
             name: model.name().to_owned(),
-            path: model.path().to_owned(),
+            path: model.path().display().to_string(),
             fingerprint: model.fingerprint().map(str::to_owned),
             layers: config.layers,
             d_model: config.d_model,

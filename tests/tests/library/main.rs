@@ -21,6 +21,7 @@ mod mask;
 mod mutations;
 mod remote;
 mod request;
+mod resume;
 mod sessions;
 mod steering;
 mod strategies;

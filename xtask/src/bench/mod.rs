@@ -5,6 +5,7 @@ mod decode;
 mod machine;
 mod peer;
 mod sampling;
+mod strategies;
 
 pub use machine::Machine;
 
@@ -46,7 +47,7 @@ pub struct Record {
 }
 
 /// The benchmarks by name.
-pub const NAMES: [&str; 4] = ["decode", "prefill", "sampling", "constrain"];
+pub const NAMES: [&str; 5] = ["decode", "prefill", "sampling", "constrain", "strategies"];
 
 /// Runs the named benchmarks, all of them for `all`.
 ///
@@ -73,6 +74,9 @@ pub fn run(names: &[String], options: &Options) -> anyhow::Result<Vec<Record>> {
     }
     if wanted("constrain") {
         records.extend(constrain::run(options)?);
+    }
+    if wanted("strategies") {
+        records.extend(strategies::run(options)?);
     }
     Ok(records)
 }

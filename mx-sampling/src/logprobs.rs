@@ -18,11 +18,11 @@ pub struct TokenLogprob {
 /// one that leaves nothing.
 ///
 /// ```
-/// let normaliser = mx_sampling::log_sum_exp(&[0.0, 0.0, f32::NEG_INFINITY]);
+/// let normaliser = mx_sampling::log_normaliser(&[0.0, 0.0, f32::NEG_INFINITY]);
 /// assert!((normaliser - 2f64.ln()).abs() < 1e-7);
 /// ```
 #[must_use]
-pub fn log_sum_exp(row: &[f32]) -> f64 {
+pub fn log_normaliser(row: &[f32]) -> f64 {
     let backend = Backend::detect();
     let blocks = row.len().div_ceil(BLOCK);
     let (mut block_max, mut block_sum) = (vec![0.0; blocks], vec![0.0; blocks]);

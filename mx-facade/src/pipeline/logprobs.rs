@@ -1,7 +1,7 @@
 //! Log-probabilities under the model's own law.
 
 use crate::trace::Likely;
-use mx_sampling::log_sum_exp;
+use mx_sampling::log_normaliser;
 use serde::{Deserialize, Serialize};
 
 /// The log-probabilities of one generated token.
@@ -37,7 +37,7 @@ impl RawRow {
 
     /// The report for the token that was chosen, with the `top` most likely ones.
     pub(crate) fn report(&self, token: u32, top: usize) -> TokenLogprobs {
-        let log_sum = log_sum_exp(&self.logits);
+        let log_sum = log_normaliser(&self.logits);
         let logprob = |token: u32| {
             let logit = self.logits.get(token as usize).copied();
             f64::from(logit.unwrap_or(f32::NEG_INFINITY)) - log_sum

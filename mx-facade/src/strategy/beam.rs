@@ -11,7 +11,7 @@ use mx_runtime::engine::{Engine, RowHooks, Want};
 use mx_runtime::session::Session;
 use mx_runtime::tokenizer::Specials;
 use mx_sampling::strategy::beam::{BeamConstraint, BeamOptions, BeamSearch, Hypothesis, Move};
-use mx_sampling::{Sampler, log_sum_exp};
+use mx_sampling::{Sampler, log_normaliser};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The decoder that searches; its lanes get their tokens when it is over.
@@ -278,7 +278,7 @@ fn follow(parents: Vec<BeamRow>, moves: &[Move]) -> Vec<BeamRow> {
 }
 
 fn log_softmax(line: &[f32]) -> Vec<f64> {
-    let normaliser = log_sum_exp(line);
+    let normaliser = log_normaliser(line);
     line.iter().map(|x| f64::from(*x) - normaliser).collect()
 }
 

@@ -298,9 +298,9 @@ fn drafts_change_nothing() {
         let answer = client.run(&drafted).unwrap();
         assert_eq!(answer.text, plain.text, "{draft}");
         assert_eq!(answer.tokens, plain.tokens, "{draft}");
-        // The first blocks of a random model write no text that could be proposed.
+        // Random models write hardly any text that could be proposed; the text so far always can be.
         let proposed = answer.trace.unwrap().drafts().0;
-        assert!(draft == "self" || proposed > 0, "{draft}");
+        assert!(draft != "lookup" || proposed > 0);
     }
 }
 

@@ -1,10 +1,9 @@
 //! The answer to a request.
 
-use crate::pipeline::TokenLogprobs;
-use crate::pipeline::output::Output;
+use crate::policy::PolicyRun;
 use crate::request::{Method, Setting};
 use crate::trace::Trace;
-use mx_runtime::engine::EngineInfo;
+use mx_remote::openai::TokenLogprob;
 use serde::Serialize;
 
 /// What was generated, and how.
@@ -23,6 +22,10 @@ pub struct Generation {
     /// Log-probabilities of the tokens, if they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<TokenLogprobs>,
+    /// Log-probabilities as a server gave them, if they were asked for: by text, as few servers name ids. By which law,
+    /// before or after temperature and truncation, is the server's own choice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub served_logprobs: Vec<TokenLogprob>,
     /// All outputs, best or first first, where more than one was asked for; the fields above are those of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<Choice>,
@@ -45,6 +48,9 @@ pub struct Generation {
     /// What happened token by token, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// How the output was judged, if a [policy](crate::policy) ran the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<PolicyRun>>,
 }
 
 /// One of several outputs.
@@ -65,6 +71,9 @@ pub struct Choice {
     /// Log-probabilities of its tokens, if they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<TokenLogprobs>,
+    /// The same as a server gave them; see [`Generation::served_logprobs`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub served_logprobs: Vec<TokenLogprob>,
     /// What the choice among candidates went by: the mean log-probability a token under the model's own law, or the
     /// score of a beam search.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,18 +89,6 @@ impl Choice {
             ..Choice::default()
         }
     }
-
-    pub(crate) fn new(stream: usize, output: Output) -> Self {
-        Choice {
-            stream,
-            score: output.score(),
-            finish_reason: output.finish.unwrap_or_default(),
-            text: output.text,
-            tokens: output.tokens,
-            stop_text: output.stop_text,
-            logprobs: output.logprobs,
-        }
-    }
 }
 
 /// The output of an answer that has only one.
@@ -104,9 +101,59 @@ impl From<&Generation> for Choice {
             finish_reason: answer.finish_reason,
             stop_text: answer.stop_text.clone(),
             logprobs: answer.logprobs.clone(),
+            served_logprobs: answer.served_logprobs.clone(),
             score: None,
         }
     }
+}
+
+/// The log-probabilities of one generated token.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct TokenLogprobs {
+    /// The token.
+    pub token: u32,
+    /// Natural logarithm of its probability under the model's own law: the softmax of the logits as they came.
+    pub logprob: f64,
+    /// The most likely tokens with theirs, most likely first, lower ids first on ties.
+    pub top: Vec<(u32, f64)>,
+}
+
+/// What ran a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct EngineInfo {
+    /// `burn` or `cpu`; on the remote route the protocol.
+    pub engine: String,
+    /// The device, for example `flex` or `cuda:0`; on the remote route the address.
+    pub device: String,
+    /// How weights are held, for example `f32`; on the remote route `remote`.
+    pub weights: String,
+}
+
+#[cfg(feature = "local")]
+impl From<&mx_runtime::engine::EngineInfo> for EngineInfo {
+    fn from(info: &mx_runtime::engine::EngineInfo) -> Self {
+        EngineInfo {
+            engine: info.engine.to_owned(),
+            device: info.device.clone(),
+            weights: info.weights.clone(),
+        }
+    }
+}
+
+/// What one step added to an output.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Chunk {
+    /// Which of the request's outputs, from 0.
+    pub index: usize,
+    /// The token; `None` in a last chunk that only ends the generation, and from a server.
+    pub token: Option<u32>,
+    /// Text that became certain. Never part of a character, never part of a stop text.
+    pub text: String,
+    /// Set in the last chunk.
+    pub finish_reason: Option<FinishReason>,
 }
 
 /// Why a generation ended.

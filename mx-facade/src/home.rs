@@ -19,6 +19,11 @@ pub fn models_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     data_dir(env).map(|dir| dir.join("models"))
 }
 
+/// The folder of policies below [`data_dir`].
+pub fn policies_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    data_dir(env).map(|dir| dir.join("policies"))
+}
+
 /// The folder of steering vectors below [`data_dir`].
 pub fn vectors_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     data_dir(env).map(|dir| dir.join("vectors"))

@@ -1,7 +1,7 @@
 //! Where a request runs.
 
 use crate::error::Error;
-use crate::generation::Route;
+use crate::generation::{Generation, Route, Warning};
 use serde::{Deserialize, Serialize};
 
 /// Where requests run.
@@ -60,6 +60,18 @@ pub(crate) fn decide(
         (false, true) => Ok(Route::Local),
         (false, false) => Err(Error::NoModel),
     }
+}
+
+/// Writes into an answer that it came from here because the server failed.
+pub(crate) fn fell_back(generation: &mut Generation, error: &Error) {
+    generation.route = Route::Fallback;
+    if let Some(trace) = &mut generation.trace {
+        trace.route = Route::Fallback;
+        trace.fallback = Some(error.to_string());
+    }
+    let message = format!("the remote call failed, the loaded model answered: {error}");
+    let warning = Warning::new("fallback", message);
+    generation.warnings.insert(0, warning);
 }
 
 impl Fallback {

@@ -29,6 +29,18 @@ impl Cancel {
     }
 }
 
+impl From<Arc<AtomicBool>> for Cancel {
+    fn from(flag: Arc<AtomicBool>) -> Self {
+        Cancel(flag)
+    }
+}
+
+impl From<Cancel> for Arc<AtomicBool> {
+    fn from(cancel: Cancel) -> Self {
+        cancel.0
+    }
+}
+
 /// One sequence on one engine, with its hooks.
 ///
 /// The plain way to drive an engine when one sequence is enough; strategies that step many rows at once use

@@ -21,10 +21,10 @@ mod stop;
 pub(crate) mod target;
 pub(crate) mod union;
 
+pub use crate::generation::Chunk;
+pub use crate::generation::TokenLogprobs;
 pub use loaded::Loaded;
-pub use logprobs::TokenLogprobs;
 pub use mask::TokenMask;
-pub use output::Chunk;
 pub use run::Run;
 pub use stop::{StopDetector, StopStep};
 

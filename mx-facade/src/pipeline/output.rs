@@ -2,25 +2,11 @@
 
 use super::{Plan, StopDetector, TokenLogprobs};
 use crate::error::Error;
-use crate::generation::FinishReason;
+use crate::generation::{Choice, Chunk, FinishReason};
 use crate::trace::TraceStep;
 use mx_runtime::tokenizer::{TextStream, Tokenizer};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// What one token added.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
-pub struct Chunk {
-    /// Which of the request's outputs, from 0.
-    pub index: usize,
-    /// The token; `None` in a last chunk that only ends the generation.
-    pub token: Option<u32>,
-    /// Text that became certain. Never part of a character, never part of a stop text.
-    pub text: String,
-    /// Set in the last chunk.
-    pub finish_reason: Option<FinishReason>,
-}
 
 /// One output of a run.
 pub(crate) struct Output {
@@ -93,6 +79,20 @@ impl Output {
     /// What a choice among outputs goes by.
     pub(crate) fn score(&self) -> Option<f64> {
         self.searched.or(self.ranked.then(|| self.mean_logprob()))
+    }
+
+    /// What the caller gets; `stream` is the random stream it was drawn from.
+    pub(crate) fn into_choice(self, stream: usize) -> Choice {
+        Choice {
+            stream,
+            score: self.score(),
+            finish_reason: self.finish.unwrap_or_default(),
+            text: self.text,
+            tokens: self.tokens,
+            stop_text: self.stop_text,
+            logprobs: self.logprobs,
+            served_logprobs: Vec::new(),
+        }
     }
 
     /// Tokens that may still come.

@@ -2,9 +2,9 @@
 
 use crate::error::Error;
 use crate::generation::Warning;
-use crate::request::{GenerateRequest, Prompt};
+use crate::request::{GenerateRequest, Message, Prompt};
 use mx_runtime::model::Model;
-use mx_runtime::template::{Message, RenderOptions};
+use mx_runtime::template::RenderOptions;
 use mx_runtime::tokenizer::{Segment, Specials, Tokenizer};
 
 /// The tokens of a request's prompt, at least one.
@@ -170,9 +170,8 @@ fn segments(
     let template = model.chat_template().ok_or_else(|| {
         Error::unsupported("a conversation", "the model has no chat template; use raw")
     })?;
-    let mut all = Vec::with_capacity(messages.len() + 1);
-    all.extend(system.map(|text| Message::new("system", text)));
-    all.extend_from_slice(messages);
+    let system = system.map(|text| Message::new("system", text));
+    let all: Vec<_> = system.iter().chain(messages).map(Into::into).collect();
     let options = RenderOptions {
         add_generation_prompt: true,
         date: moment.and_then(super::clock::at),

@@ -153,8 +153,8 @@ impl Run {
     }
 
     /// Watches this flag instead of one of its own.
-    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
-        self.cancel = cancel;
+    pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
+        self.cancel = cancel.into();
         self
     }
 
@@ -215,7 +215,7 @@ impl Run {
                 continue;
             };
             steps.push(std::mem::take(&mut lane.output.steps));
-            let mut choice = Choice::new(index, lane.output);
+            let mut choice = lane.output.into_choice(index);
             // Entries that the model lacks are none of its tokens, and a caller may want to go on from these.
             if let Some(Ok(own)) = self
                 .plan
@@ -272,6 +272,7 @@ impl Run {
             finish_reason: first.finish_reason,
             stop_text: first.stop_text,
             logprobs: first.logprobs,
+            served_logprobs: Vec::new(),
             choices: match choices.len() {
                 0 | 1 => Vec::new(),
                 _ => choices,
@@ -285,10 +286,11 @@ impl Run {
             method: settings.method,
             route: Route::Local,
             model: self.plan.model.name().to_owned(),
-            engine: info,
+            engine: (&info).into(),
             warnings,
             settings: self.plan.settings.origins,
             trace,
+            policy: None,
         };
         (generation, session)
     }
@@ -332,6 +334,23 @@ impl Run {
             Some(id) => Ok(self.plan.name(id)),
             None => missing("an id, or a text that is one token, with its space".to_owned()),
         }
+    }
+
+    /// Ends the outputs that go on, but for the `count` with the largest mean log-probability a token; returns the
+    /// places of those it ended.
+    pub(crate) fn keep_best(&mut self, count: usize) -> Vec<usize> {
+        let mean = |lane: &Lane| {
+            let sum: f64 = lane.output.logprobs.iter().map(|token| token.logprob).sum();
+            sum / lane.output.logprobs.len().max(1) as f64
+        };
+        let mut order: Vec<usize> = (0..self.lanes.len()).collect();
+        order.sort_by(|a, b| mean(&self.lanes[*b]).total_cmp(&mean(&self.lanes[*a])));
+        let mut ended: Vec<usize> = order.split_off(count.min(order.len()));
+        ended.retain(|index| self.lanes[*index].output.goes_on());
+        for index in &ended {
+            self.lanes[*index].output.end(None, FinishReason::Cancelled);
+        }
+        ended
     }
 
     /// Ends every output that goes on.

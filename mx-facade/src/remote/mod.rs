@@ -3,14 +3,18 @@
 //! A request is put into the server's own words by mx-remote. What a server cannot be told is refused before anything is
 //! sent, with the name of the field.
 
-mod native;
+pub(crate) mod native;
 mod openai;
 
 use crate::error::Error;
-use crate::generation::{FinishReason, Generation, Route, Usage, Warning};
+use crate::generation::{
+    Choice, Chunk, EngineInfo, FinishReason, Generation, Route, Usage, Warning,
+};
 use crate::request::{GenerateRequest, Method, Origin, Setting};
-use mx_remote::{Axionic, AxionicOptions, OpenAi, OpenAiOptions, Secret, ServerKind};
-use mx_runtime::engine::EngineInfo;
+use mx_remote::{
+    Axionic, AxionicOptions, Cancel, Credentials, OpenAi, OpenAiOptions, Secret, ServerKind,
+    Surroundings,
+};
 use mx_sampling::SamplingOptions;
 use serde_json::{Map, Value};
 
@@ -30,19 +34,29 @@ pub(crate) struct Address {
     pub(crate) key: Option<Secret>,
     pub(crate) kind: Option<ServerKind>,
     pub(crate) model: Option<String>,
+    /// Where the key of the vendor's service is looked for when none is given.
+    pub(crate) around: Surroundings,
 }
 
 impl Address {
+    /// Whether there is anything to send a request to: a named server, or a key of the vendor's service.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] for a credentials file that cannot be read.
+    pub(crate) fn is_known(&self) -> Result<bool, Error> {
+        if self.kind.is_some() || self.key.is_some() {
+            return Ok(true);
+        }
+        Ok(!Credentials::find(None, &self.around)?.is_empty())
+    }
+
     /// A client of this server; nothing is sent.
     ///
     /// # Errors
     /// [`Error::Remote`] for an address that cannot be used.
     pub(crate) fn open(&self) -> Result<Server, Error> {
         let Some(kind) = self.kind else {
-            let mut options = AxionicOptions::default();
-            if let Some(key) = &self.key {
-                options = AxionicOptions::with_key(key.clone());
-            }
+            let mut options = AxionicOptions::find(self.key.clone(), &self.around)?;
             if let Some(url) = &self.base_url {
                 options.base_url.clone_from(url);
             }
@@ -60,6 +74,16 @@ impl Address {
 }
 
 impl Server {
+    /// Protocol and address, for people.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Server::Native(client) => format!("axionic, {}", client.base_url()),
+            Server::OpenAi(client, model) => {
+                format!("{model} on {}, {}", client.kind().name(), client.base_url())
+            }
+        }
+    }
+
     /// Answers a request.
     ///
     /// # Errors
@@ -69,17 +93,109 @@ impl Server {
         request: &GenerateRequest,
         seed: impl FnOnce() -> u64,
     ) -> Result<Generation, Error> {
-        if let Some(field) = request.unknown.keys().next() {
-            return Err(Error::UnknownField {
-                field: field.clone(),
-            });
-        }
+        request.known()?;
         request.constraints.check()?;
         match self {
-            Server::Native(client) => native::generate(client, request),
+            Server::Native(client) => native::generate(client, request, Cancel::never()),
             Server::OpenAi(client, model) => openai::generate(client, model, request, seed),
         }
     }
+}
+
+impl Server {
+    /// Starts a request; it is sent at once.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub(crate) fn stream(
+        &self,
+        request: &GenerateRequest,
+        seed: impl FnOnce() -> u64,
+        cancel: Cancel,
+    ) -> Result<Streaming, Error> {
+        request.known()?;
+        request.constraints.check()?;
+        Ok(match self {
+            Server::Native(client) => Streaming::whole(native::generate(client, request, cancel)?),
+            Server::OpenAi(client, model) => {
+                let live = openai::Live::open(client, model, request, seed, cancel)?;
+                Streaming::Live(Box::new(live))
+            }
+        })
+    }
+}
+
+/// An answer of a server on its way.
+pub(crate) enum Streaming {
+    /// One that comes in pieces.
+    Live(Box<openai::Live>),
+    /// One that came whole, since the server sends no pieces.
+    Whole(Box<Whole>),
+}
+
+/// A whole answer, handed out as one chunk an output.
+pub(crate) struct Whole {
+    generation: Generation,
+    next: usize,
+}
+
+impl Streaming {
+    /// An answer that is there already.
+    pub(crate) fn whole(generation: Generation) -> Self {
+        let whole = Whole {
+            generation,
+            next: 0,
+        };
+        Streaming::Whole(Box::new(whole))
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Result<Chunk, Error>> {
+        match self {
+            Streaming::Live(live) => live.next(),
+            Streaming::Whole(whole) => whole.next().map(Ok),
+        }
+    }
+
+    pub(crate) fn into_generation(self) -> Generation {
+        match self {
+            Streaming::Live(live) => live.into_generation(),
+            Streaming::Whole(whole) => whole.generation,
+        }
+    }
+}
+
+impl Whole {
+    fn next(&mut self) -> Option<Chunk> {
+        let answer = &self.generation;
+        let (text, finish) = match (answer.choices.get(self.next), self.next) {
+            (Some(choice), _) => (choice.text.clone(), choice.finish_reason),
+            (None, 0) => (answer.text.clone(), answer.finish_reason),
+            (None, _) => return None,
+        };
+        let index = self.next;
+        self.next += 1;
+        Some(Chunk {
+            index,
+            token: None,
+            text,
+            finish_reason: Some(finish),
+        })
+    }
+}
+
+/// The answer to a request that never reached a server.
+pub(crate) fn nothing() -> Generation {
+    let answer = Answer {
+        choices: Vec::new(),
+        usage: Usage::default(),
+        seed: 0,
+        method: None,
+        model: String::new(),
+        server: ("none", String::new()),
+        settings: Map::new(),
+        warnings: Vec::new(),
+    };
+    answer.into_generation()
 }
 
 /// Refuses a field that is given.
@@ -117,9 +233,7 @@ fn named(options: &impl serde::Serialize) -> Map<String, Value> {
 
 /// What an answer of a server has.
 struct Answer {
-    text: String,
-    finish_reason: Option<String>,
-    choices: Vec<crate::Choice>,
+    choices: Vec<Choice>,
     usage: Usage,
     seed: u64,
     method: Option<Method>,
@@ -132,41 +246,52 @@ struct Answer {
 
 impl Answer {
     fn into_generation(self) -> Generation {
-        let mut warnings = self.warnings;
-        let finish_reason = match self.finish_reason.as_deref() {
-            Some("length") => FinishReason::Length,
-            Some("stop" | "eos") | None => FinishReason::Stop,
-            Some(other) => {
-                let message = format!("the server ended the text for the reason {other:?}");
-                warnings.push(Warning::new("finish_reason", message));
-                FinishReason::Stop
-            }
-        };
         let (protocol, address) = self.server;
+        let first = self.choices.first().cloned().unwrap_or_default();
+        let choices = match self.choices.len() {
+            0 | 1 => Vec::new(),
+            _ => self.choices,
+        };
+        let setting = |(name, value)| Setting {
+            name,
+            value,
+            origin: Origin::Request,
+        };
         Generation {
-            text: self.text,
-            tokens: Vec::new(),
-            finish_reason,
+            text: first.text,
+            tokens: first.tokens,
+            finish_reason: first.finish_reason,
             stop_text: None,
             logprobs: Vec::new(),
-            choices: self.choices,
+            served_logprobs: first.served_logprobs,
+            choices,
             usage: self.usage,
             seed: self.seed,
             method: self.method.unwrap_or_default(),
             route: Route::Remote,
             model: self.model,
-            engine: EngineInfo::new(protocol, address, "remote".to_owned()),
-            warnings,
-            settings: self
-                .settings
-                .into_iter()
-                .map(|(name, value)| Setting {
-                    name,
-                    value,
-                    origin: Origin::Request,
-                })
-                .collect(),
+            engine: EngineInfo {
+                engine: protocol.to_owned(),
+                device: address,
+                weights: "remote".to_owned(),
+            },
+            warnings: self.warnings,
+            settings: self.settings.into_iter().map(setting).collect(),
             trace: None,
+            policy: None,
+        }
+    }
+}
+
+/// Why a text ended, in the server's words.
+fn finish_reason(reason: Option<&str>, warnings: &mut Vec<Warning>) -> FinishReason {
+    match reason {
+        Some("length") => FinishReason::Length,
+        Some("stop" | "eos") | None => FinishReason::Stop,
+        Some(other) => {
+            let message = format!("the server ended the text for the reason {other:?}");
+            warnings.push(Warning::new("finish_reason", message));
+            FinishReason::Stop
         }
     }
 }

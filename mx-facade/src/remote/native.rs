@@ -2,10 +2,10 @@
 
 use super::{Answer, named, refuse, sampling};
 use crate::error::Error;
-use crate::generation::{Generation, Usage, Warning};
+use crate::generation::{Choice, Generation, Usage, Warning};
 use crate::request::{GenerateRequest, Prompt};
-use mx_remote::Axionic;
-use mx_remote::axionic::{Policy, PolicyRunRequest};
+use mx_remote::axionic::{Policy, PolicyRun, PolicyRunRequest};
+use mx_remote::{Axionic, Cancel};
 use mx_steering::apply::VectorRef;
 use serde_json::{Map, Value, json};
 
@@ -21,7 +21,21 @@ const KNOWN: [&str; 8] = [
     "repetition_penalty",
 ];
 
-pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Generation, Error> {
+pub(super) fn generate(
+    client: &Axionic,
+    request: &GenerateRequest,
+    cancel: Cancel,
+) -> Result<Generation, Error> {
+    Ok(run(client, request, None, cancel)?.0)
+}
+
+/// Answers a request by a policy, over which the request stands.
+pub(crate) fn run(
+    client: &Axionic,
+    request: &GenerateRequest,
+    base: Option<&Policy>,
+    cancel: Cancel,
+) -> Result<(Generation, PolicyRun), Error> {
     let Prompt::Text(prompt) = &request.prompt else {
         return Err(Error::unsupported(
             "a conversation or tokens on the native remote route",
@@ -46,7 +60,11 @@ pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Ge
         "steering",
         "the service takes one vector: use steering_vector and steering_strength",
     )?;
-    let body = policy(request)?;
+    let mut body = json!({});
+    if let Some(base) = base {
+        body = serde_json::to_value(base).unwrap_or(body);
+    }
+    over(&mut body, policy(request)?);
     let policy: Policy = serde_json::from_value(body.clone())
         .map_err(|error| Error::request("policy", error, "fields of the service's contract"))?;
     let run = client
@@ -57,11 +75,13 @@ pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Ge
             include_trace: request.include_trace,
             ..PolicyRunRequest::default()
         })
+        .cancel(cancel)
         .wait()?;
     let mut warnings = vec![Warning::new(
         "seed",
         "the service draws its own random numbers and does not report their seed",
     )];
+    let judged = run.clone();
     if !run.accepted {
         let message = format!(
             "the service does not accept its own output (constraints {}, verifiers {})",
@@ -69,10 +89,8 @@ pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Ge
         );
         warnings.push(Warning::new("not_accepted", message));
     }
-    Ok(Answer {
-        text: run.output,
-        finish_reason: None,
-        choices: Vec::new(),
+    let answer = Answer {
+        choices: vec![Choice::of_text(run.output)],
         usage: Usage {
             completion_tokens: usize::try_from(run.tokens).unwrap_or(0),
             ..Usage::default()
@@ -86,8 +104,29 @@ pub(super) fn generate(client: &Axionic, request: &GenerateRequest) -> Result<Ge
             _ => Map::new(),
         },
         warnings,
+    };
+    Ok((answer.into_generation(), judged))
+}
+
+/// Puts the fields of an object over those of another, block by block.
+fn over(below: &mut Value, above: Value) {
+    match (below, above) {
+        (Value::Object(below), Value::Object(above)) => {
+            for (name, value) in above {
+                match below.get_mut(&name) {
+                    Some(Value::Object(block)) if name != "json_schema" && value.is_object() => {
+                        let mut inner = Value::Object(std::mem::take(block));
+                        over(&mut inner, value);
+                        below.insert(name, inner);
+                    }
+                    _ => {
+                        below.insert(name, value);
+                    }
+                }
+            }
+        }
+        (below, above) => *below = above,
     }
-    .into_generation())
 }
 
 /// The request as a policy of the contract.

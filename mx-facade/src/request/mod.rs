@@ -1,19 +1,30 @@
 //! What a caller asks for: the same plain data for Rust, the program and, later, the wire.
 
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod constraints;
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod controls;
+mod message;
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
+mod origin;
+#[cfg(feature = "local")]
 mod resolve;
 mod shorthand;
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod steering;
 
 pub use constraints::{Constraints, GrammarSyntax};
 pub use controls::{Beam, Controls, Decoding, DrafterKind, Drafts, Ensemble, Strategy, Voting};
+pub use message::{Content, Message};
 pub use mx_sampling::Method;
-pub use resolve::{Origin, Setting, Settings};
+pub use origin::{Origin, Setting};
+#[cfg(feature = "local")]
+pub use resolve::Settings;
 pub use shorthand::schema_from_shorthand;
 pub use steering::Steering;
 
-use mx_runtime::template::Message;
+use crate::error::Error;
+use crate::policy::{Checks, Policy};
 use mx_sampling::SamplingOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,6 +70,9 @@ pub struct GenerateRequest {
     /// What steers the model.
     #[serde(flatten)]
     pub steering: Steering,
+    /// How candidates are made and judged.
+    #[serde(flatten)]
+    pub checks: Checks,
     /// Seed of the random stream; drawn and reported unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -141,6 +155,16 @@ impl GenerateRequest {
         GenerateRequest {
             prompt: prompt.into(),
             ..GenerateRequest::default()
+        }
+    }
+
+    /// Refuses a request with a field that does not exist.
+    pub(crate) fn known(&self) -> Result<(), Error> {
+        match self.unknown.keys().next() {
+            Some(field) => Err(Error::UnknownField {
+                field: field.clone(),
+            }),
+            None => Ok(()),
         }
     }
 
@@ -238,6 +262,18 @@ impl GenerateRequest {
     /// Sets how many candidates are generated, of which the best is returned.
     pub fn best_of_n(mut self, candidates: usize) -> Self {
         self.controls.best_of_n = Some(candidates);
+        self
+    }
+
+    /// Runs the request by this policy.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.checks.policy = Some(Box::new(policy));
+        self
+    }
+
+    /// Runs the request by the saved policy of this id.
+    pub fn policy_id(mut self, id: impl Into<String>) -> Self {
+        self.checks.policy_id = Some(id.into());
         self
     }
 

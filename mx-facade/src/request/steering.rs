@@ -1,6 +1,6 @@
 //! The fields of a request that steer the model.
 
-use super::resolve::{Origin, Origins};
+use super::origin::{Origin, Origins};
 use crate::generation::Warning;
 use mx_steering::apply::{Steer, SteeringSpec, VectorRef};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! A loaded model as mx-steering wants to measure it: answers, beliefs and surprise, with and without a vector.
 
-use super::{hooks, preset, shape};
+use super::{hooks, shape, tokenise};
 use crate::error::Error;
 use crate::pipeline::{Loaded, Plan, Run};
 use crate::request::{GenerateRequest, Method};
@@ -8,14 +8,19 @@ use mx_runtime::engine::{Row, RowHooks, StepOutput, Want};
 use mx_runtime::hooks::HookPlan;
 use mx_runtime::tokenizer::Specials;
 use mx_steering::apply::{Steer, SteeringSpec};
-use mx_steering::evaluate::AnswerSums;
+use mx_steering::evaluate::stats::mean;
+use mx_steering::evaluate::{AnswerSums, Estimate};
 use mx_steering::format::pairs::Pair;
-use mx_steering::presets::{PresetModel, Sample};
-use mx_steering::{ModelError, SteeringVector};
+use mx_steering::make::{Progress, Watch};
+use mx_steering::presets::{Preset, PresetModel, PresetReport, Sample, held_out};
+use mx_steering::{ModelError, SteeringError, SteeringVector};
 use std::sync::Arc;
 
 /// Longest answer that is judged, in tokens.
 const ANSWER_TOKENS: usize = 96;
+
+/// Seed of the intervals.
+const SEED: u64 = 1;
 
 /// Measures steering on a model.
 #[derive(Debug)]
@@ -61,6 +66,49 @@ impl<'a> MeasuredModel<'a> {
             .collect())
     }
 
+    /// Measures a preset that is a constraint: its metric without and with it, on all held-out prompts.
+    ///
+    /// # Errors
+    /// [`Error::Constrain`], [`Error::Engine`], and [`Error::Steering`] where `watch` stops it.
+    pub fn constrained(
+        &mut self,
+        preset: Preset,
+        watch: &mut Watch<'_>,
+    ) -> Result<PresetReport, Error> {
+        let metric = preset.default_metric();
+        let prompts = held_out(preset);
+        let (mut plain, mut masked) = (Vec::new(), Vec::new());
+        for (done, prompt) in prompts.iter().enumerate() {
+            let total = prompts.len();
+            let progress = Progress {
+                done,
+                total,
+                loss: None,
+            };
+            if watch(progress).is_break() {
+                return Err(SteeringError::Cancelled.into());
+            }
+            let request = request(prompt.prompt);
+            let free = sample(Plan::new(self.model.clone(), &request, || 0)?)?;
+            plain.push(metric.score(prompt, &free));
+            let mut request = request;
+            request.constraints.json_mode = Some(true);
+            let held = sample(Plan::new(self.model.clone(), &request, || 0)?)?;
+            masked.push(metric.score(prompt, &held));
+        }
+        Ok(PresetReport {
+            preset,
+            metric: metric.name().to_owned(),
+            strength: 1.0,
+            base: mean(&plain),
+            steered: mean(&masked),
+            effect: Estimate::of_difference(&plain, &masked, SEED),
+            side: None,
+            perplexity: None,
+            distinct: None,
+        })
+    }
+
     fn plan(&self, steer: Push<'_>) -> Result<Option<HookPlan>, Error> {
         let Some((vector, strength)) = steer else {
             return Ok(None);
@@ -72,23 +120,31 @@ impl<'a> MeasuredModel<'a> {
     }
 }
 
+/// The answer that is judged, before steering and constraints.
+fn request(prompt: &str) -> GenerateRequest {
+    GenerateRequest::new(prompt)
+        .method(Method::Greedy)
+        .max_tokens(ANSWER_TOKENS)
+}
+
+fn sample(plan: Plan) -> Result<Sample, Error> {
+    let answer = Run::new(plan)?.complete()?;
+    let ended = answer.finish_reason == crate::FinishReason::Stop;
+    Ok(Sample {
+        tokens: answer.tokens.len().saturating_sub(usize::from(ended)),
+        text: answer.text,
+    })
+}
+
 impl PresetModel for MeasuredModel<'_> {
     fn answer(&mut self, prompt: &str, steer: Push<'_>) -> Result<Sample, ModelError> {
-        let request = GenerateRequest::new(prompt)
-            .method(Method::Greedy)
-            .max_tokens(ANSWER_TOKENS);
-        let mut plan = Plan::new(self.model.clone(), &request, || 0)?;
+        let mut plan = Plan::new(self.model.clone(), &request(prompt), || 0)?;
         plan.hooks = self.plan(steer)?.map(Arc::new);
-        let answer = Run::new(plan)?.complete()?;
-        let ended = answer.finish_reason == crate::FinishReason::Stop;
-        Ok(Sample {
-            text: answer.text,
-            tokens: answer.tokens.len() - usize::from(ended),
-        })
+        Ok(sample(plan)?)
     }
 
     fn belief(&mut self, pair: &Pair, steer: Push<'_>) -> Result<AnswerSums, ModelError> {
-        let tokens = preset::tokenise(std::slice::from_ref(pair), self.model)?.swap_remove(0);
+        let tokens = tokenise(std::slice::from_ref(pair), self.model)?.swap_remove(0);
         let plan = self.plan(steer)?;
         let mut sum = |tokens: &[u32], from: usize| -> Result<f64, Error> {
             let logprobs = self.logprobs(tokens, from, plan.as_ref())?;

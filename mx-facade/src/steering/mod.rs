@@ -1,20 +1,25 @@
 //! Steering of local models: where vectors come from, and how they become edits of the forward pass.
 
 mod edits;
+mod few_shot;
 mod measured;
+mod neutral;
 mod preset;
 mod reader;
+mod texts;
 
+pub use few_shot::{ResumedModel, make_few_shot};
 pub use measured::MeasuredModel;
+pub use neutral::NeutralDamage;
 pub use reader::ModelReader;
+pub use texts::tokenise;
 
 use crate::error::Error;
 use crate::pipeline::Loaded;
+use mx_runtime::config::ModelConfig;
 use mx_runtime::hooks::HookPlan;
 use mx_steering::apply::{Plan, SteeringSpec, VectorRef};
-use mx_steering::format::pairs::Pair;
-use mx_steering::make::TokenPair;
-use mx_steering::presets::{Preset, PresetKind};
+use mx_steering::presets::{PresetKind, PresetRef};
 use mx_steering::store::VectorStore;
 use mx_steering::{ModelShape, SteeringVector, format};
 use std::path::Path;
@@ -43,8 +48,8 @@ impl Vectors {
     /// # Errors
     /// [`Error::Unsupported`] for a preset that is no vector, the error of the file or the store otherwise.
     pub fn find(&self, reference: &str, model: &Loaded) -> Result<Arc<SteeringVector>, Error> {
-        if let Ok(preset) = Preset::from_str(reference) {
-            return match preset.kind() {
+        if let Ok(preset) = PresetRef::from_str(reference) {
+            return match preset.preset.kind() {
                 PresetKind::Vector => preset::vector(preset, model, self.store.as_ref()),
                 PresetKind::Constraint => Err(Error::unsupported(
                     format!("the preset {reference} as a vector"),
@@ -93,22 +98,14 @@ impl Vectors {
         };
         for steer in &spec.vectors {
             if let VectorRef::Reference(reference) = &steer.vector
-                && let Ok(preset) = Preset::from_str(reference)
+                && let Ok(preset) = PresetRef::from_str(reference)
             {
-                plan.warnings
-                    .extend(preset.warning(&*self.find(reference, model)?));
+                let vector = self.find(reference, model)?;
+                plan.warnings.extend(preset.preset.warning(&vector));
             }
         }
         Ok(plan)
     }
-}
-
-/// Contrastive pairs as tokens of a model; conversations are rendered in its chat template.
-///
-/// # Errors
-/// [`Error::Unsupported`] for a model without a tokenizer, [`Error::Tokenizer`], [`Error::Template`].
-pub fn tokenise(pairs: &[Pair], model: &Loaded) -> Result<Vec<TokenPair>, Error> {
-    preset::tokenise(pairs, model)
 }
 
 /// The edits of a plan as the engines take them.
@@ -116,8 +113,16 @@ pub fn tokenise(pairs: &[Pair], model: &Loaded) -> Result<Vec<TokenPair>, Error>
 /// # Errors
 /// [`Error::Engine`] for a place that the model does not have.
 pub fn hooks(plan: &Plan, model: &Loaded) -> Result<HookPlan, Error> {
+    hooks_of(plan, model.config())
+}
+
+/// As [`hooks`], for an engine's configuration.
+///
+/// # Errors
+/// As [`hooks`].
+pub fn hooks_of(plan: &Plan, config: &ModelConfig) -> Result<HookPlan, Error> {
     let edits = plan.edits.iter().map(edits::edit);
-    Ok(HookPlan::new(edits, [], model.config()).map_err(mx_runtime::engine::EngineError::from)?)
+    Ok(HookPlan::new(edits, [], config).map_err(mx_runtime::engine::EngineError::from)?)
 }
 
 /// What vectors need to know of a model.

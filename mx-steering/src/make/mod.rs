@@ -8,11 +8,13 @@
 //! | [`make`] with [`Recipe::mean_difference`] | difference of means of one row a text |
 //! | [`make`] with [`Recipe::pca_difference`], [`Recipe::pca_center`] | principal component, as in repeng |
 //! | [`make`] with [`Recipe::repe`] | principal component without centring (Zou 2023, arXiv 2310.01405) |
+//! | [`make_at_best`] | any of these at the one layer that held-out pairs speak for |
 //! | [`act_add`] | one pair of prompts, position by position (Turner 2023, arXiv 2308.10248) |
 //! | [`refusal_candidates`], [`choose_refusal`] | the refusal direction (Arditi 2024, arXiv 2406.11717) |
 //! | `few_shot::few_shot` | gradient optimisation (Dunefsky & Cohan 2025, arXiv 2502.18862) |
 
 mod act_add;
+mod best;
 mod contrast;
 #[cfg(feature = "burn")]
 pub mod few_shot;
@@ -22,6 +24,7 @@ mod refusal;
 mod tokens;
 
 pub use act_add::act_add;
+pub use best::{Damage, LayerChoice, make_at_best};
 pub use contrast::{Contrast, PointRows, split_holdout};
 pub use layers::{LayerScore, choose_layer, rank_layers};
 pub use recipe::{Recipe, Rule, make, make_from};

@@ -2,15 +2,13 @@
 
 use super::{Preset, PresetKind};
 use crate::error::SteeringError;
-use crate::make::{
-    Contrast, Reader, Recipe, TokenPair, Watch, choose_layer, make_from, rank_layers, split_holdout,
-};
+use crate::make::{Damage, LayerChoice, Reader, Recipe, TokenPair, Watch, make_at_best};
 use crate::model::ModelShape;
-use crate::point::{Point, Site};
-use crate::vector::{Measured, SteeringVector, Units};
+use crate::point::Site;
+use crate::vector::{SteeringVector, Units};
 
-/// Share of the pairs held out to choose the layer.
-const HELD_OUT: f64 = 0.25;
+/// Share of the pairs held out: they choose the layer, and say what the vector does before [`tune`](super::tune) does.
+pub const HELD_OUT: f64 = 0.25;
 
 /// Largest KL divergence on neutral prompts that a layer may cause at strength 1.
 const MAX_KL: f64 = 0.5;
@@ -35,7 +33,7 @@ pub fn compute(
     pairs: &[TokenPair],
     model: &ModelShape,
     reader: &mut dyn Reader,
-    damage: &mut dyn FnMut(&SteeringVector) -> Result<f64, SteeringError>,
+    damage: &mut Damage<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<SteeringVector, SteeringError> {
     if preset.kind() == PresetKind::Constraint {
@@ -47,49 +45,18 @@ pub fn compute(
                 wanted: "a preset that is a vector",
             }));
     }
-    let recipe = recipe(model);
-    let contrast = Contrast::collect(pairs, &recipe.points, recipe.reading, reader, watch)?;
-    let (train, held_out) = split(&contrast);
-    if held_out.pairs() == 0 {
-        return Err(SteeringError::Empty {
-            what: "list of held-out pairs",
-            wanted: "at least two pairs, and better fifty",
-        });
-    }
-    let mut vector = make_from(&recipe, &train)?;
-    vector.units = Units::RELATIVE;
-    vector.model = model.identity();
-    vector.name = preset.name().to_owned();
-    vector.label = "preset".to_owned();
-    vector.provenance.source = Some(format!("preset {preset}, version {}", super::VERSION));
-    let ranked = rank_layers(&vector, &held_out)?;
-    let mut harm = |point: Point| damage(&vector.of_layers(&[point.layer])?);
-    let best = choose_layer(&ranked, MAX_KL, &mut harm)?;
-    let mut vector = vector.of_layers(&[best.point.layer])?;
-    vector.measured = Some(Measured {
-        d_prime: [(best.point, best.d_prime)].into(),
-        ..Measured::default()
-    });
-    Ok(vector)
-}
-
-/// The rows of the first pairs, and of those held out.
-fn split(contrast: &Contrast) -> (Contrast, Contrast) {
-    let part = |held_out: bool| {
-        let cut = |rows: &[Vec<f32>]| {
-            let (train, rest) = split_holdout(rows, HELD_OUT);
-            if held_out {
-                rest.to_vec()
-            } else {
-                train.to_vec()
-            }
-        };
-        let mut part = contrast.clone();
-        for (_, rows) in &mut part.points {
-            rows.positive = cut(&rows.positive);
-            rows.negative = cut(&rows.negative);
-        }
-        part
+    let mut prepare = |vector: &mut SteeringVector| {
+        vector.units = Units::RELATIVE;
+        vector.model = model.identity();
+        vector.name = preset.name().to_owned();
+        vector.label = "preset".to_owned();
+        vector.provenance.source = Some(format!("preset {preset}, version {}", super::VERSION));
     };
-    (part(false), part(true))
+    let choice = LayerChoice {
+        held_out: HELD_OUT,
+        max_damage: MAX_KL,
+    };
+    let recipe = recipe(model);
+    let made = make_at_best(&recipe, pairs, &choice, reader, &mut prepare, damage, watch)?;
+    Ok(made.0)
 }

@@ -3,6 +3,7 @@
 use super::held_out::harmless;
 use super::{HeldOut, Metric, NEUTRAL_TEXTS, Preset, Sample, Tone, held_out};
 use crate::error::{ModelError, SteeringError};
+use crate::evaluate::stats::mean;
 use crate::evaluate::{AnswerSums, Estimate, Perplexity, Table, distinct_n};
 use crate::format::pairs::Pair;
 use crate::make::{Watch, tell};
@@ -119,68 +120,145 @@ pub fn measure(
     model: &mut dyn PresetModel,
     watch: &mut Watch<'_>,
 ) -> Result<PresetReport, SteeringError> {
-    let prompts = split.of(held_out(preset));
-    let others = match metric {
-        Metric::Refusal => split.of(harmless()),
-        _ => Vec::new(),
-    };
-    let texts = split.of(NEUTRAL_TEXTS.to_vec());
-    let total = prompts.len() + others.len() + texts.len();
+    let task = Task::new(preset, metric, split);
     let mut done = 0;
-    let mut step = || {
-        done += 1;
-        tell(watch, done, total, None)
-    };
+    let total = 2 * task.steps();
+    let plain = task.run(None, model, &mut |_| advance(&mut done, total, watch))?;
     let steer = Some((vector, strength));
-    let (mut base, mut steered, mut distinct) = (Vec::new(), Vec::new(), Vec::new());
-    for prompt in &prompts {
-        step()?;
-        if let (Metric::Belief, Some(pair)) = (metric, prompt.pair()) {
-            base.push(
-                model
-                    .belief(&pair, None)
-                    .map_err(SteeringError::Model)?
-                    .gap(),
-            );
-            steered.push(
-                model
-                    .belief(&pair, steer)
-                    .map_err(SteeringError::Model)?
-                    .gap(),
-            );
-            continue;
+    let steered = task.run(steer, model, &mut |_| advance(&mut done, total, watch))?;
+    Ok(task.report(strength, &plain, &steered))
+}
+
+fn advance(done: &mut usize, total: usize, watch: &mut Watch<'_>) -> Result<(), SteeringError> {
+    *done += 1;
+    tell(watch, *done, total, None)
+}
+
+/// What is asked of a model: with a vector, and without.
+struct Task<'a> {
+    preset: Preset,
+    metric: &'a Metric,
+    prompts: Vec<HeldOut>,
+    others: Vec<HeldOut>,
+    texts: Vec<&'static str>,
+}
+
+/// What a model answered.
+#[derive(Default)]
+struct Answers {
+    scores: Vec<f64>,
+    /// Scores of prompts that must not change.
+    side: Vec<f64>,
+    distinct: Vec<f64>,
+    surprise: Vec<f64>,
+}
+
+impl<'a> Task<'a> {
+    fn new(preset: Preset, metric: &'a Metric, split: Split) -> Self {
+        Task {
+            preset,
+            metric,
+            prompts: split.of(held_out(preset)),
+            others: match metric {
+                Metric::Refusal => split.of(harmless()),
+                _ => Vec::new(),
+            },
+            texts: split.of(NEUTRAL_TEXTS.to_vec()),
         }
-        base.push(scored(metric, prompt, model, None)?.0);
-        let (score, sample) = scored(metric, prompt, model, steer)?;
-        steered.push(score);
-        distinct.push(distinct_words(&sample.text));
     }
-    let (mut side_base, mut side_steered) = (Vec::new(), Vec::new());
-    for prompt in &others {
-        step()?;
-        side_base.push(scored(metric, prompt, model, None)?.0);
-        side_steered.push(scored(metric, prompt, model, steer)?.0);
+
+    fn steps(&self) -> usize {
+        self.prompts.len() + self.others.len() + self.texts.len()
     }
-    let (mut plain, mut pushed) = (Vec::new(), Vec::new());
-    for text in texts {
-        step()?;
-        plain.extend(model.surprise(text, None).map_err(SteeringError::Model)?);
-        pushed.extend(model.surprise(text, steer).map_err(SteeringError::Model)?);
+
+    fn run(
+        &self,
+        steer: Option<(&SteeringVector, f32)>,
+        model: &mut dyn PresetModel,
+        step: &mut dyn FnMut(()) -> Result<(), SteeringError>,
+    ) -> Result<Answers, SteeringError> {
+        let mut answers = Answers::default();
+        for prompt in &self.prompts {
+            step(())?;
+            if let (Metric::Belief, Some(pair)) = (self.metric, prompt.pair()) {
+                let sums = model.belief(&pair, steer).map_err(SteeringError::Model)?;
+                answers.scores.push(sums.gap());
+                continue;
+            }
+            let (score, sample) = scored(self.metric, prompt, model, steer)?;
+            answers.scores.push(score);
+            answers.distinct.push(distinct_words(&sample.text));
+        }
+        for prompt in &self.others {
+            step(())?;
+            answers
+                .side
+                .push(scored(self.metric, prompt, model, steer)?.0);
+        }
+        for text in &self.texts {
+            step(())?;
+            let surprise = model.surprise(text, steer).map_err(SteeringError::Model)?;
+            answers.surprise.extend(surprise);
+        }
+        Ok(answers)
     }
-    Ok(PresetReport {
-        preset,
-        metric: metric.name().to_owned(),
-        strength,
-        base: crate::evaluate::stats::mean(&base),
-        steered: crate::evaluate::stats::mean(&steered),
-        effect: Estimate::of_difference(&base, &steered, SEED),
-        side: (!others.is_empty()).then(|| Side {
-            name: "refusals of harmless requests".to_owned(),
-            effect: Estimate::of_difference(&side_base, &side_steered, SEED),
-        }),
-        perplexity: Perplexity::of(&plain, &pushed),
-        distinct: (!distinct.is_empty()).then(|| crate::evaluate::stats::mean(&distinct)),
-    })
+
+    fn report(&self, strength: f32, plain: &Answers, steered: &Answers) -> PresetReport {
+        PresetReport {
+            preset: self.preset,
+            metric: self.metric.name().to_owned(),
+            strength,
+            base: mean(&plain.scores),
+            steered: mean(&steered.scores),
+            effect: Estimate::of_difference(&plain.scores, &steered.scores, SEED),
+            side: (!self.others.is_empty()).then(|| Side {
+                name: "refusals of harmless requests".to_owned(),
+                effect: Estimate::of_difference(&plain.side, &steered.side, SEED),
+            }),
+            perplexity: Perplexity::of(&plain.surprise, &steered.surprise),
+            distinct: (!steered.distinct.is_empty()).then(|| mean(&steered.distinct)),
+        }
+    }
+}
+
+/// What a vector does to belief in the answers of pairs that it was not made from, and to the perplexity of neutral
+/// text: a quick measurement, from forward passes alone. The vector gets the strength, the effect and the perplexity.
+///
+/// # Errors
+/// [`SteeringError`] where the model fails or the watch stops it.
+pub fn measure_belief(
+    vector: &mut SteeringVector,
+    strength: f32,
+    pairs: &[Pair],
+    model: &mut dyn PresetModel,
+    watch: &mut Watch<'_>,
+) -> Result<Estimate, SteeringError> {
+    let total = pairs.len() + NEUTRAL_TEXTS.len();
+    let mut done = 0;
+    let steer = Some((&*vector, strength));
+    let (mut plain, mut steered) = (Answers::default(), Answers::default());
+    for pair in pairs {
+        advance(&mut done, total, watch)?;
+        for (answers, steer) in [(&mut plain, None), (&mut steered, steer)] {
+            let sums = model.belief(pair, steer).map_err(SteeringError::Model)?;
+            answers.scores.push(sums.gap());
+        }
+    }
+    for text in NEUTRAL_TEXTS {
+        advance(&mut done, total, watch)?;
+        for (answers, steer) in [(&mut plain, None), (&mut steered, steer)] {
+            let surprise = model.surprise(text, steer).map_err(SteeringError::Model)?;
+            answers.surprise.extend(surprise);
+        }
+    }
+    let effect = Estimate::of_difference(&plain.scores, &steered.scores, SEED);
+    let measured = vector.measured.get_or_insert_default();
+    measured.strength = Some(strength);
+    measured.effect = Some(effect);
+    measured.metric = Some("belief in the answers of held-out pairs".to_owned());
+    measured.perplexity_ratio =
+        Perplexity::of(&plain.surprise, &steered.surprise).map(|perplexity| perplexity.ratio);
+    Ok(effect)
 }
 
 /// Chooses a strength on the tuning prompts: the largest effect among those whose perplexity on neutral text stays
@@ -203,9 +281,16 @@ pub fn tune(
     watch: &mut Watch<'_>,
 ) -> Result<PresetReport, SteeringError> {
     let ratio = |report: &PresetReport| report.perplexity.map_or(1.0, |p| p.ratio);
+    let task = Task::new(preset, metric, Split::Tune);
+    let judge = Task::new(preset, metric, Split::Report);
+    let total = task.steps() * (1 + strengths.len()) + 2 * judge.steps();
+    let mut done = 0;
+    let mut step = |_: ()| advance(&mut done, total, watch);
+    let plain = task.run(None, model, &mut step)?;
     let mut best: Option<PresetReport> = None;
     for &strength in strengths {
-        let report = measure(preset, metric, vector, strength, Split::Tune, model, watch)?;
+        let steered = task.run(Some((&*vector, strength)), model, &mut step)?;
+        let report = task.report(strength, &plain, &steered);
         let better = match &best {
             None => true,
             Some(known) => match (ratio(known) <= max_ratio, ratio(&report) <= max_ratio) {
@@ -224,18 +309,13 @@ pub fn tune(
             what: "list of strengths",
             wanted: "at least one strength",
         })?;
-    let report = measure(
-        preset,
-        metric,
-        vector,
-        strength,
-        Split::Report,
-        model,
-        watch,
-    )?;
+    let plain = judge.run(None, model, &mut step)?;
+    let steered = judge.run(Some((&*vector, strength)), model, &mut step)?;
+    let report = judge.report(strength, &plain, &steered);
     let measured = vector.measured.get_or_insert_default();
     measured.strength = Some(strength);
     measured.effect = Some(report.effect);
+    measured.metric = Some(report.metric.clone());
     measured.perplexity_ratio = report.perplexity.map(|p| p.ratio);
     Ok(report)
 }

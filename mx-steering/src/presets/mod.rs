@@ -36,11 +36,13 @@ mod compute;
 mod held_out;
 mod measure;
 mod metric;
+mod reference;
 
-pub use compute::{compute, recipe};
+pub use compute::{HELD_OUT, compute, recipe};
 pub use held_out::{HeldOut, NEUTRAL_TEXTS, held_out};
-pub use measure::{PresetModel, PresetReport, Side, Split, measure, tune};
+pub use measure::{PresetModel, PresetReport, Side, Split, measure, measure_belief, tune};
 pub use metric::{Metric, Sample};
+pub use reference::PresetRef;
 
 use crate::error::SteeringError;
 use crate::format::pairs::{Message, Pair};
@@ -159,6 +161,15 @@ impl Preset {
             Preset::JsonCompliance => PresetKind::Constraint,
             Preset::DomainSpecific => PresetKind::CallersPairs,
             _ => PresetKind::Vector,
+        }
+    }
+
+    /// The strength that it has unless one was measured for the model at hand: found to work on the default model, and
+    /// relative to the stream, so that it means the same for others.
+    pub fn default_strength(self) -> f32 {
+        match self {
+            Preset::Brevity => 2.0,
+            _ => 1.0,
         }
     }
 

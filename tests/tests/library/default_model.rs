@@ -14,7 +14,11 @@ pub(crate) fn model(test: &str) -> Option<Arc<Model>> {
     static MODEL: OnceLock<Result<Arc<Model>, String>> = OnceLock::new();
     let model = MODEL.get_or_init(|| {
         let env = |name: &str| std::env::var(name).ok();
-        let mut client = Client::builder().from_env(&env).model("smollm2").build();
+        let mut client = Client::builder()
+            .from_env(&env)
+            .mode(mx::ExecutionMode::Local)
+            .model("smollm2")
+            .build();
         match client.load() {
             Ok(()) => Ok(Arc::clone(client.model().unwrap())),
             Err(error) if error.kind() == ErrorKind::SourceUnreachable => Err(error.to_string()),

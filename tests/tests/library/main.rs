@@ -19,6 +19,8 @@ mod goldens;
 mod hostile;
 mod mask;
 mod mutations;
+mod policy;
+mod real_server;
 mod remote;
 mod request;
 mod resume;

@@ -11,17 +11,27 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 /// A server that gives one answer to everything and keeps what it was asked.
-struct Server {
-    url: String,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Server {
-    fn start(status: u16, answer: &Value) -> Self {
+    pub(crate) fn start(status: u16, answer: &Value) -> Self {
+        Server::says(status, "application/json", answer.to_string())
+    }
+
+    /// A server that streams these events and hangs up.
+    fn streams(events: &[&str]) -> Self {
+        let body = events.iter().map(|e| format!("data: {e}\n\n")).collect();
+        Server::says(200, "text/event-stream", body)
+    }
+
+    fn says(status: u16, kind: &'static str, body: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (seen, body) = (Arc::clone(&asked), answer.to_string());
+        let seen = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let mut reader = BufReader::new(stream);
@@ -45,7 +55,7 @@ impl Server {
                 // A client may hang up at any time.
                 let _ = write!(
                     reader.get_mut(),
-                    "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                     body.len()
                 );
             }
@@ -53,7 +63,7 @@ impl Server {
         Server { url, asked }
     }
 
-    fn last(&self) -> (String, Value) {
+    pub(crate) fn last(&self) -> (String, Value) {
         self.asked.lock().unwrap().last().cloned().unwrap()
     }
 }
@@ -220,4 +230,148 @@ fn a_failure_falls_back_only_as_the_rule_says_and_is_reported() {
     client.set_execution_mode(ExecutionMode::Remote);
     let error = client.generate("x").unwrap_err();
     assert!(error.to_string().contains("key"), "{error}");
+}
+
+fn piece(index: u32, text: &str, finish: Option<&str>) -> String {
+    json!({"id": "1", "model": "theirs", "choices": [
+        {"index": index, "delta": {"content": text}, "finish_reason": finish}]})
+    .to_string()
+}
+
+#[test]
+fn a_stream_comes_piece_by_piece_and_is_gathered() {
+    let pieces = [
+        piece(0, "He", None),
+        piece(1, "Go", None),
+        piece(0, "y", Some("stop")),
+        piece(1, "od", Some("length")),
+        json!({"id": "1", "model": "theirs", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}).to_string(),
+        "[DONE]".to_owned(),
+    ];
+    let events: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    let server = Server::streams(&events);
+    let client = openai(&server, ServerKind::Vllm);
+    let mut stream = client.request("x").n(2).seed(5).stream().unwrap();
+    assert!(
+        server.asked.lock().unwrap().is_empty(),
+        "sent when asked for"
+    );
+    let chunks: Vec<_> = stream.by_ref().map(Result::unwrap).collect();
+    let texts: Vec<_> = chunks.iter().map(|c| (c.index, &*c.text)).collect();
+    assert_eq!(texts, [(0, "He"), (1, "Go"), (0, "y"), (1, "od")]);
+    assert_eq!(chunks[2].finish_reason, Some(FinishReason::Stop));
+    let answer = stream.into_generation();
+    assert_eq!(
+        (answer.text.as_str(), answer.route, answer.seed),
+        ("Hey", Route::Remote, 5)
+    );
+    assert_eq!(answer.model, "theirs");
+    assert_eq!(answer.choices[1].text, "Good");
+    assert_eq!(answer.choices[1].finish_reason, FinishReason::Length);
+    assert_eq!(answer.usage.completion_tokens, 4);
+    assert_eq!(server.last().1["stream"], true);
+}
+
+#[test]
+fn a_stream_that_is_cut_gives_its_error_and_what_had_come() {
+    let server = Server::streams(&[&piece(0, "Hal", None)]);
+    let client = openai(&server, ServerKind::Vllm);
+    let mut stream = client.request("x").stream().unwrap();
+    assert_eq!(stream.next().unwrap().unwrap().text, "Hal");
+    let error = stream.next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Remote, "{error}");
+    assert!(stream.next().is_none());
+    let answer = stream.into_generation();
+    assert_eq!(
+        (answer.text.as_str(), answer.finish_reason),
+        ("Hal", FinishReason::Cancelled)
+    );
+}
+
+#[test]
+fn a_stream_can_be_stopped_from_elsewhere() {
+    let server = Server::streams(&[&piece(0, "a", None), &piece(0, "b", Some("stop")), "[DONE]"]);
+    let client = openai(&server, ServerKind::Vllm);
+    let mut stream = client.request("x").stream().unwrap();
+    stream.cancel_handle().cancel();
+    let error = stream.next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert!(stream.next().is_none());
+    assert_eq!(
+        stream.into_generation().finish_reason,
+        FinishReason::Cancelled
+    );
+}
+
+#[test]
+fn a_stream_falls_back_before_its_first_chunk() {
+    let failing = Server::start(500, &json!({"error": {"message": "down"}}));
+    let folder = tempfile::tempdir().unwrap();
+    let path = mx_tests::scripted::Script::says("\nab").write(folder.path());
+    let mut client = Client::builder()
+        .base_url(format!("{}/v1", failing.url))
+        .server(ServerKind::Vllm, "m")
+        .model(path.display().to_string())
+        .build();
+    client.load().unwrap();
+    let mut stream = client.request("x").seed(1).stream().unwrap();
+    let text: String = stream.by_ref().map(|chunk| chunk.unwrap().text).collect();
+    let answer = stream.into_generation();
+    assert_eq!((&*text, answer.route), ("ab", Route::Fallback));
+    assert_eq!(answer.warnings[0].code, "fallback");
+    client.set_execution_mode(ExecutionMode::Local);
+    let local = client.request("x").seed(1).run().unwrap();
+    assert_eq!((local.text, local.route), (text, Route::Local));
+}
+
+#[test]
+fn log_probabilities_come_as_the_server_gave_them() {
+    let answer = json!({"id": "1", "model": "m", "choices": [{"index": 0, "finish_reason": "stop",
+        "message": {"role": "assistant", "content": "a"},
+        "logprobs": {"content": [{"token": "a", "logprob": -0.5,
+            "top_logprobs": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]}]}}]});
+    let server = Server::start(200, &answer);
+    let client = openai(&server, ServerKind::Vllm);
+    let answer = client.request("x").logprobs(2).run().unwrap();
+    assert_eq!(answer.served_logprobs[0].logprob, Some(-0.5));
+    assert_eq!(answer.served_logprobs[0].top[1].token, "b");
+    assert!(answer.logprobs.is_empty());
+    assert_eq!(server.last().1["top_logprobs"], 2);
+}
+
+#[test]
+fn the_key_is_the_argument_the_environment_or_the_file() {
+    let server = Server::start(200, &json!({"output": "Hi", "accepted": true}));
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().display().to_string();
+    let client = |argument: Option<&str>, variable: Option<&str>| {
+        let variable = variable.map(str::to_owned);
+        let env = |name: &str| match name {
+            "HOME" => Some(folder.clone()),
+            "MECHANEX_API_KEY" => variable.clone(),
+            "MECHANEX_BASE_URL" => Some(server.url.clone()),
+            _ => None,
+        };
+        let builder = Client::builder().from_env(&env);
+        match argument {
+            Some(key) => builder.key(key).build(),
+            None => builder.build(),
+        }
+    };
+    let sent = |client: &Client| {
+        client.generate("x").unwrap();
+        server.last().0.to_lowercase()
+    };
+    let error = client(None, None).generate("x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ModelNotFound, "{error}");
+    mx::server::CredentialStore::in_home(home.path())
+        .update(|stored| stored.api_key = Some("ax_file".into()))
+        .unwrap();
+    assert!(sent(&client(None, None)).contains("x-api-key: ax_file"));
+    assert!(sent(&client(None, Some("ax_env"))).contains("x-api-key: ax_env"));
+    assert!(sent(&client(Some("ax_arg"), Some("ax_env"))).contains("x-api-key: ax_arg"));
+    // Whoever stays here sends nothing, whatever keys there are.
+    let mut local = client(Some("ax_arg"), None);
+    local.set_execution_mode(ExecutionMode::Local);
+    assert_eq!(local.route().unwrap_err().kind(), ErrorKind::ModelNotFound);
 }

@@ -7,7 +7,7 @@ use mx_runtime::engine::{Engine, Row, RowHooks, StepOutput, Want};
 use mx_runtime::hooks::{self, HookPlan};
 use mx_steering::apply::{Edit, Gate, Operator, Plan, Steer, SteeringSpec, TokenClass, VectorRef};
 use mx_steering::behaviour::{Monitor, MonitorOptions, TrainOptions, create_behaviour, train};
-use mx_steering::make::few_shot::{FewShotOptions, Start, Target, few_shot};
+use mx_steering::make::few_shot::{FewShotOptions, Start, SteeredModel, Target, few_shot};
 use mx_steering::make::{Reader, Recipe, TokenPair, make, unwatched};
 use mx_steering::tensor::TensorPlan;
 use mx_steering::{ModelShape, Site, SteeringVector};
@@ -367,4 +367,108 @@ fn an_autoencoder_trained_on_a_model_notices_a_behaviour() {
         with > without + 0.02,
         "{with} with the behaviour, {without} without"
     );
+}
+
+#[test]
+fn a_resumed_descent_is_the_whole_one() {
+    let engine = burn_engine();
+    let d_model = engine.config().d_model;
+    let beginning = [5, 60, 7, 80];
+    let pair = |prompt: &[u32], positive: &[u32], negative: Option<&[u32]>| TokenPair {
+        prompt_len: beginning.len() + prompt.len(),
+        positive: [&beginning, prompt, positive].concat(),
+        negative: negative.map(|negative| [&beginning, prompt, negative].concat()),
+    };
+    let with_beginning = [
+        pair(&[8, 3], &[80, 33, 4], Some(&[91])),
+        pair(&[8, 3], &[12], None),
+        pair(&[44], &[81, 50], Some(&[90, 30])),
+        pair(&[], &[9, 9], Some(&[10, 2, 3, 4])),
+    ];
+    let alone = [pair(&[1, 2], &[3, 4], Some(&[5]))];
+    for pairs in [&with_beginning[..], &pairs(), &alone] {
+        let targets = Target::of_pairs(pairs);
+        for (batch, place, same) in [
+            (16, Site::ResidPre.at(0), Site::ResidPre.at(0)),
+            (2, Site::ResidPre.at(2), Site::ResidPre.at(2)),
+            (1, Site::ResidPost.at(0), Site::ResidPre.at(1)),
+        ] {
+            let options = FewShotOptions {
+                iterations: 3,
+                batch,
+                ..FewShotOptions::default()
+            };
+            let run = |point, start: Start, model: &mut dyn SteeredModel| {
+                let options = FewShotOptions {
+                    start,
+                    ..options.clone()
+                };
+                few_shot(
+                    &[point],
+                    &targets,
+                    d_model,
+                    engine.device(),
+                    &options,
+                    model,
+                    &mut unwatched,
+                )
+                .unwrap()
+                .1
+                .remove(0)
+            };
+            let start = || Start::Vector(wave(d_model, 0.3));
+            let whole = run(same, start(), &mut EngineSteered(&engine));
+            let resumed = run(
+                place,
+                start(),
+                &mut mx::steering::ResumedModel::new(&engine),
+            );
+            let narrow = |losses: &[f64]| losses.iter().map(|x| *x as f32).collect::<Vec<_>>();
+            assert!(
+                close(&narrow(&whole.losses), &narrow(&resumed.losses), 1e-3),
+                "{place}: {:?} {:?}",
+                whole.losses,
+                resumed.losses
+            );
+            assert!(close(&whole.first_gradient, &resumed.first_gradient, 1e-3));
+        }
+    }
+}
+
+#[test]
+fn resuming_refuses_what_does_not_fit() {
+    use mx_runtime::engine::burn::ResumedRow;
+    let engine = burn_engine();
+    let d_model = engine.config().d_model;
+    let layers = engine.config().layers;
+    assert!(engine.sequence_above(layers).is_err());
+    let mut sequence = engine.sequence_above(1).unwrap();
+    let mut other = burn_engine().sequence_above(1).unwrap();
+    let rows = |tokens: usize, width: usize| Tensor::<2>::zeros([tokens, width], engine.device());
+    let ask = |sequence: &mut _, hidden: Tensor<2>, layer: usize| {
+        let row = ResumedRow {
+            sequence,
+            hidden,
+            lines: 0..9,
+        };
+        let mut keep = |_: HookSite, x: Tensor<3>| x;
+        engine
+            .resume(layer, &mut [row], &mut keep)
+            .map(|logits| logits[0].dims())
+    };
+    assert!(ask(&mut sequence, rows(2, d_model), 2).is_err());
+    assert!(ask(&mut other, rows(2, d_model), 1).is_err());
+    assert!(ask(&mut sequence, rows(0, d_model), 1).is_err());
+    assert!(ask(&mut sequence, rows(2, d_model + 1), 1).is_err());
+    assert!(
+        ask(
+            &mut sequence,
+            rows(engine.config().max_context + 1, d_model),
+            1
+        )
+        .is_err()
+    );
+    let vocab = engine.config().vocab;
+    assert_eq!(ask(&mut sequence, rows(2, d_model), 1), Ok([2, vocab]));
+    assert_eq!((sequence.len(), sequence.layer()), (2, 1));
 }

@@ -7,7 +7,9 @@ mod generate;
 mod help;
 mod models;
 mod pipes;
+mod policy;
 mod refusals;
+mod steer;
 mod tokenize;
 mod trace;
 

@@ -5,6 +5,7 @@ mod decode;
 mod machine;
 mod peer;
 mod sampling;
+mod steering;
 mod strategies;
 
 pub use machine::Machine;
@@ -47,7 +48,14 @@ pub struct Record {
 }
 
 /// The benchmarks by name.
-pub const NAMES: [&str; 5] = ["decode", "prefill", "sampling", "constrain", "strategies"];
+pub const NAMES: [&str; 6] = [
+    "decode",
+    "prefill",
+    "sampling",
+    "constrain",
+    "steering",
+    "strategies",
+];
 
 /// Runs the named benchmarks, all of them for `all`.
 ///
@@ -77,6 +85,9 @@ pub fn run(names: &[String], options: &Options) -> anyhow::Result<Vec<Record>> {
     }
     if wanted("strategies") {
         records.extend(strategies::run(options)?);
+    }
+    if wanted("steering") {
+        records.extend(steering::run(options)?);
     }
     Ok(records)
 }

@@ -192,12 +192,10 @@ impl Bench {
         }
         let mut records = Vec::with_capacity(cases.len());
         for (case, request, rounds, members) in cases {
-            let prompt = self
-                .client
-                .stream(&request)?
-                .plan()
-                .prompt_tokens()
-                .to_vec();
+            let mut first = request.clone().include_trace(true);
+            first.max_tokens = Some(1);
+            let traced = self.client.run(&first)?;
+            let prompt = traced.trace.context("no trace")?.prompt_tokens;
             let whole = || -> anyhow::Result<f64> {
                 let started = Instant::now();
                 self.client.run(&request)?;

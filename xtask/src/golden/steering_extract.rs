@@ -4,13 +4,14 @@ use super::compare::{Tolerance, count, floats, ids, list};
 use super::steering::{EngineReader, EngineSteered};
 use super::tiny_model::{folder_name, read_json};
 use super::{Tally, engines};
+use mx::steering::ResumedModel;
 use mx_runtime::config::ConfigError;
 use mx_runtime::device::DeviceId;
 use mx_runtime::engine::Engine;
 use mx_runtime::engine::burn::BurnEngine;
 use mx_runtime::error::LoadError;
 use mx_runtime::files::ModelFiles;
-use mx_steering::make::few_shot::{Ended, FewShotOptions, Start, Target, few_shot};
+use mx_steering::make::few_shot::{Ended, FewShotOptions, Start, SteeredModel, Target, few_shot};
 use mx_steering::make::{Contrast, Reading, Recipe, TokenPair, make, unwatched};
 use mx_steering::{Site, SteeringError};
 use serde_json::Value;
@@ -53,14 +54,16 @@ pub(super) fn run(path: &Path, device: DeviceId) -> anyhow::Result<Tally> {
         }
     }
     match files.burn_engine(device) {
-        Ok(engine) => check_few_shot(
-            &engine,
-            &golden["few_shot"],
-            &pairs,
-            layer,
-            &name,
-            &mut tally,
-        )?,
+        Ok(engine) => {
+            let few_shot = &golden["few_shot"];
+            let (mut whole, mut resumed) = (EngineSteered(&engine), ResumedModel::new(&engine));
+            let models: [(&mut dyn SteeredModel, &str); 2] =
+                [(&mut whole, "whole"), (&mut resumed, "resumed")];
+            for (model, pass) in models {
+                let name = format!("{name}/{pass}");
+                check_few_shot(&engine, model, few_shot, &pairs, layer, &name, &mut tally)?;
+            }
+        }
         Err(error) => tally.check(&name, Err(error.to_string())),
     }
     Ok(tally)
@@ -135,8 +138,13 @@ fn recipe_name(recipe: &Recipe) -> &'static str {
 }
 
 /// The course of the descent: losses, first gradient, first and last vector.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one call beside the data it walks over"
+)]
 fn check_few_shot(
     engine: &BurnEngine,
+    model: &mut dyn SteeredModel,
     golden: &Value,
     pairs: &[TokenPair],
     layer: usize,
@@ -147,20 +155,19 @@ fn check_few_shot(
     let targets = Target::of_pairs(pairs);
     let point = Site::ResidPre.at(layer);
     let d_model = engine.config().d_model;
-    let run = |iterations: usize| {
+    let mut run = |iterations: usize| {
         let options = FewShotOptions {
             start: Start::Vector(golden_start(d_model)),
             iterations,
             ..FewShotOptions::default()
         };
-        let mut model = EngineSteered(engine);
         let (vector, mut descents) = few_shot(
             &[point],
             &targets,
             d_model,
             engine.device(),
             &options,
-            &mut model,
+            model,
             &mut unwatched,
         )?;
         let values = vector.direction(point).unwrap_or_default().to_vec();

@@ -2,9 +2,10 @@
 
 use super::Tally;
 use super::compare::{Tolerance, count, floats, ids, list, number};
-use super::steering::{EngineReader, EngineSteered, hook_plan, shape};
+use super::steering::{EngineReader, hook_plan, shape};
 use super::steering_extract::golden_start;
 use anyhow::Context;
+use mx::steering::ResumedModel;
 use mx_runtime::device::DeviceId;
 use mx_runtime::engine::{Engine, Row, RowHooks, StepOutput, Want};
 use mx_runtime::files::ModelFiles;
@@ -318,7 +319,7 @@ pub(super) fn descent(
         d_model,
         engine.device(),
         &options,
-        &mut EngineSteered(&engine),
+        &mut ResumedModel::new(&engine),
         &mut unwatched,
     )?;
     let descent = &descents[0];

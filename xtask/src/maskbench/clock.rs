@@ -26,7 +26,7 @@ impl Clock {
     }
 
     /// Starts a time.
-    pub(super) fn start(self) -> Started {
+    pub(crate) fn start(self) -> Started {
         match self {
             Clock::Wall => Started::Wall(Instant::now()),
             Clock::Cpu => Started::Cpu(processor_ns()),
@@ -42,14 +42,14 @@ impl Clock {
 }
 
 /// A time that runs.
-pub(super) enum Started {
+pub(crate) enum Started {
     Wall(Instant),
     Cpu(u64),
 }
 
 impl Started {
     /// Nanoseconds since the start.
-    pub(super) fn elapsed_ns(&self) -> u64 {
+    pub(crate) fn elapsed_ns(&self) -> u64 {
         match self {
             Started::Wall(start) => u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
             Started::Cpu(start) => processor_ns().saturating_sub(*start),

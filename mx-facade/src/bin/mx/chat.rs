@@ -4,8 +4,7 @@ use crate::flags::ChatFlags;
 use crate::interrupt::Interrupt;
 use crate::{load, terminal};
 use mx::runtime::session::Session;
-use mx::runtime::template::Message;
-use mx::{Client, FinishReason, GenerateRequest};
+use mx::{Client, FinishReason, GenerateRequest, Message};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use std::io::{BufRead, IsTerminal, stdin};
@@ -90,7 +89,7 @@ impl Chat<'_> {
         let mut request = self.request.clone();
         request.prompt = self.turns.clone().into();
         let cancel = self.interrupt.renew();
-        let run = match self.client.stream(&request) {
+        let run = match self.client.start(&request) {
             Ok(run) => run.with_cancel(cancel),
             Err(error) => {
                 self.turns.pop();

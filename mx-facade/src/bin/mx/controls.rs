@@ -171,6 +171,6 @@ fn schema(given: &str) -> anyhow::Result<serde_json::Value> {
 }
 
 /// A value by its name in JSON.
-fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+pub(crate) fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }

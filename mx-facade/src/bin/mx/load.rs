@@ -2,14 +2,13 @@
 
 use crate::flags::{ModelFlags, SamplingFlags};
 use crate::interrupt::Interrupt;
+use crate::remote::RouteFlags;
 use crate::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mx::pipeline::Loaded;
 use mx::runtime::model::{EngineChoice, LoadOptions, Model};
 use mx::runtime::source::{self, ModelRef, Progress, ResolvedModel, SourceKind, Store};
-use mx::steer::store::VectorStore;
-use mx::steering::Vectors;
-use mx::{Client, GenerateRequest};
+use mx::{Client, ExecutionMode, GenerateRequest, Route};
 use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 
@@ -40,8 +39,41 @@ pub(crate) fn resolve(
     Ok(resolved.map_err(mx::Error::from)?)
 }
 
-/// A client with its model loaded; says on stderr which route it takes.
+/// A client for a request, with the models loaded that it needs; says on stderr which route it takes.
+pub(crate) fn for_request(
+    flags: &ModelFlags,
+    route: &RouteFlags,
+    request: &GenerateRequest,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Client> {
+    let mut client = route.builder()?.model(&flags.model).build();
+    let remote = client.route()? == Route::Remote;
+    if remote && !flags.quiet {
+        let server = client.server_name()?;
+        terminal::note(format_args!("remote: {}", terminal::printable(&server)));
+    }
+    if !remote || route.falls_back() {
+        let model = announced(flags, interrupt)?;
+        client.set_loaded(model);
+        for name in request.controls.models() {
+            client.add_model(name, open(name, flags, interrupt)?);
+        }
+    }
+    Ok(client)
+}
+
+/// A client of a model of this machine; says on stderr which one.
 pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Result<Client> {
+    let model = announced(flags, interrupt)?;
+    let mut client = Client::builder()
+        .from_env(&env)
+        .mode(ExecutionMode::Local)
+        .build();
+    client.set_loaded(model);
+    Ok(client)
+}
+
+fn announced(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Result<Arc<Model>> {
     let model = open(&flags.model, flags, interrupt)?;
     let info = model.engine().info();
     if info.engine != "cpu" && (flags.exact || flags.threads.is_some()) {
@@ -57,29 +89,12 @@ pub(crate) fn client(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Resul
             info.engine, info.device
         ));
     }
-    let mut client = Client::with_model(model);
-    if let Some(folder) = mx::home::vectors_dir(&env) {
-        client.set_vectors(Vectors::new(VectorStore::new(folder)));
-    }
-    Ok(client)
+    Ok(model)
 }
 
 /// The model alone, for work that is no request.
 pub(crate) fn model(flags: &ModelFlags, interrupt: &Interrupt) -> anyhow::Result<Loaded> {
     Ok(open(&flags.model, flags, interrupt)?.into())
-}
-
-/// Loads the models that a request names besides the main one.
-pub(crate) fn others(
-    client: &mut Client,
-    request: &GenerateRequest,
-    flags: &ModelFlags,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    for name in request.controls.models() {
-        client.add_model(name, open(name, flags, interrupt)?);
-    }
-    Ok(())
 }
 
 /// Finds, fetches and loads a model.

@@ -35,8 +35,20 @@ impl Decoder {
         rotation: &Rotation,
         step: &mut Step<'_, '_>,
     ) -> Result<Tensor<2>, EngineError> {
-        let mut x = self.embedding.clone().select(0, tokens);
-        for (layer, block) in self.blocks.iter().enumerate() {
+        let x = self.embedding.clone().select(0, tokens);
+        self.forward_from(0, x, rotation, step)
+    }
+
+    /// [`forward`](Decoder::forward) from the input of block `first` on, `[tokens, d_model]`.
+    pub(super) fn forward_from(
+        &self,
+        first: usize,
+        x: Tensor<2>,
+        rotation: &Rotation,
+        step: &mut Step<'_, '_>,
+    ) -> Result<Tensor<2>, EngineError> {
+        let mut x = x;
+        for (layer, block) in self.blocks.iter().enumerate().skip(first) {
             x = step.hook(HookPoint::ResidPre(layer), x)?;
             x = block.forward(layer, x, rotation, step)?;
             x = step.hook(HookPoint::ResidPost(layer), x)?;

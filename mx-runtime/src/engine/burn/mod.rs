@@ -8,8 +8,10 @@ mod cache;
 mod decoder;
 mod load;
 mod parts;
+mod resume;
 mod step;
 
+pub use resume::{ResumedRow, UpperSequence};
 pub use step::{HookSite, TensorHook};
 
 use super::{

@@ -1,18 +1,10 @@
-//! Servers that speak OpenAI's protocol.
+//! A request in the words of OpenAI's protocol.
 
-use super::{Answer, named, refuse, sampling};
+use super::super::{named, refuse, sampling};
 use crate::error::Error;
-use crate::generation::{Choice, Generation, Usage, Warning};
-use crate::request::{Constraints, GenerateRequest, GrammarSyntax, Method, Prompt};
-use mx_remote::OpenAi;
-use mx_remote::openai::{
-    ChatMessage, ChatRequest, CompletionRequest, Constraint, JsonSchema, Params, Usage as Counted,
-};
-use mx_runtime::template::Content;
+use crate::request::{Constraints, Content, GenerateRequest, GrammarSyntax, Method, Prompt};
+use mx_remote::openai::{ChatMessage, Constraint, JsonSchema, Params};
 use serde_json::Value;
-
-/// Largest seed that every kind of server takes.
-const LARGEST_SEED: u64 = (1 << 31) - 1;
 
 /// Sampling parameters and their names in [`Params`]; what is not here has no name at any server.
 const NAMES: [(&str, &str); 14] = [
@@ -32,89 +24,8 @@ const NAMES: [(&str, &str); 14] = [
     ("logit_bias", "logit_bias"),
 ];
 
-pub(super) fn generate(
-    client: &OpenAi,
-    model: &str,
-    request: &GenerateRequest,
-    seed: impl FnOnce() -> u64,
-) -> Result<Generation, Error> {
-    check(request)?;
-    let seed = request.seed.unwrap_or_else(|| seed() & LARGEST_SEED);
-    let params = params(request, seed)?;
-    let mut settings = named(&params);
-    settings.insert("server".to_owned(), client.kind().name().into());
-    let plan_notes;
-    let (id, texts, usage) = match &request.prompt {
-        Prompt::Text(text) if request.raw == Some(true) => {
-            let mut wanted = CompletionRequest::new(model, text.as_str());
-            wanted.params = params;
-            plan_notes = client.plan_completion(&wanted)?.notes;
-            let answer = client.complete(&wanted).wait()?;
-            let texts: Vec<_> = answer
-                .choices
-                .into_iter()
-                .map(|choice| (choice.text, choice.finish_reason))
-                .collect();
-            (answer.model, texts, answer.usage)
-        }
-        Prompt::Tokens(tokens) => {
-            let mut wanted = CompletionRequest::new(model, tokens.clone());
-            wanted.params = params;
-            plan_notes = client.plan_completion(&wanted)?.notes;
-            let answer = client.complete(&wanted).wait()?;
-            let texts: Vec<_> = answer
-                .choices
-                .into_iter()
-                .map(|choice| (choice.text, choice.finish_reason))
-                .collect();
-            (answer.model, texts, answer.usage)
-        }
-        _ => {
-            let wanted = ChatRequest {
-                model: model.to_owned(),
-                messages: messages(request)?,
-                params,
-                ..ChatRequest::default()
-            };
-            plan_notes = client.plan_chat(&wanted)?.notes;
-            let answer = client.chat(&wanted).wait()?;
-            let texts: Vec<_> = answer
-                .choices
-                .into_iter()
-                .map(|choice| (choice.message.text(), choice.finish_reason))
-                .collect();
-            (answer.model, texts, answer.usage)
-        }
-    };
-    let (text, finish_reason) = texts.first().cloned().unwrap_or_default();
-    let choices = match texts.len() {
-        0 | 1 => Vec::new(),
-        _ => texts
-            .into_iter()
-            .map(|(text, _)| Choice::of_text(text))
-            .collect(),
-    };
-    let warnings = plan_notes
-        .iter()
-        .map(|note| Warning::new("remote", format!("{}: {}", note.field, note.text)))
-        .collect();
-    Ok(Answer {
-        text,
-        finish_reason,
-        choices,
-        usage: counted(usage.as_ref()),
-        seed,
-        method: request.sampling_method,
-        model: id,
-        server: (client.kind().name(), client.base_url().to_owned()),
-        settings,
-        warnings,
-    }
-    .into_generation())
-}
-
 /// Refuses what OpenAI's protocol has no words for.
-fn check(request: &GenerateRequest) -> Result<(), Error> {
+pub(super) fn check(request: &GenerateRequest) -> Result<(), Error> {
     let rows = "it works on rows of logits, which the server does not hand out";
     let controls = &request.controls;
     if let Some(method) = request.sampling_method
@@ -138,18 +49,13 @@ fn check(request: &GenerateRequest) -> Result<(), Error> {
         "OpenAI's protocol has no field for it",
     )?;
     refuse(
-        controls.logprobs.is_some(),
-        "logprobs",
-        "a server names tokens by their text, and the answer here names them by id; ask mx_remote::OpenAi",
-    )?;
-    refuse(
         request.include_trace == Some(true),
         "include_trace",
         "the server does not say what it did",
     )
 }
 
-fn params(request: &GenerateRequest, seed: u64) -> Result<Params, Error> {
+pub(super) fn params(request: &GenerateRequest, seed: u64) -> Result<Params, Error> {
     let mut map = serde_json::Map::new();
     for (name, value) in named(&sampling(request)) {
         let Some((_, theirs)) = NAMES.iter().find(|(ours, _)| *ours == name) else {
@@ -165,6 +71,8 @@ fn params(request: &GenerateRequest, seed: u64) -> Result<Params, Error> {
     params.n = request.controls.n.and_then(|n| u32::try_from(n).ok());
     params.stop.clone_from(&request.stop);
     params.ignore_eos = request.ignore_eos;
+    let logprobs = request.controls.logprobs;
+    params.logprobs = logprobs.map(|top| u32::try_from(top).unwrap_or(u32::MAX));
     params.seed = Some(seed);
     params.constraint = constraint(&request.constraints);
     Ok(params)
@@ -194,7 +102,7 @@ fn constraint(given: &Constraints) -> Option<Constraint> {
 }
 
 /// The conversation to send.
-fn messages(request: &GenerateRequest) -> Result<Vec<ChatMessage>, Error> {
+pub(super) fn messages(request: &GenerateRequest) -> Result<Vec<ChatMessage>, Error> {
     let mut messages = Vec::new();
     messages.extend(request.system.as_deref().map(ChatMessage::system));
     match &request.prompt {
@@ -213,13 +121,4 @@ fn messages(request: &GenerateRequest) -> Result<Vec<ChatMessage>, Error> {
         }
     }
     Ok(messages)
-}
-
-fn counted(usage: Option<&Counted>) -> Usage {
-    let count = |n: Option<u64>| n.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-    Usage {
-        prompt_tokens: count(usage.and_then(|usage| usage.prompt_tokens)),
-        completion_tokens: count(usage.and_then(|usage| usage.completion_tokens)),
-        cached_tokens: 0,
-    }
 }

@@ -118,6 +118,40 @@ impl Run {
         self
     }
 
+    /// Goes on behind tokens that an earlier run of the same request gave, as if it had never stopped: the tokens to come
+    /// are those of the uninterrupted run, and so are text, log-probabilities and trace at the end; the chunks begin
+    /// behind what is known. Penalties, constraint, stop texts, steering and the random stream stand where they stood.
+    /// With the earlier run's [session](Run::with_session) little is computed again.
+    ///
+    /// With drafts the random stream goes on elsewhere, since tokens do not tell how many words their rounds took: the
+    /// law is the same, and under greedy the tokens are too.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with several outputs, under a beam search, which has no tokens before its end, and for an
+    /// ensemble of different vocabularies, whose tokens do not tell which entries were drawn; [`Error::Request`] for a
+    /// token outside the vocabulary.
+    pub fn behind(mut self, tokens: &[u32]) -> Result<Self, Error> {
+        let vocab = self.plan.model.config().vocab;
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
+            let wanted = format!("token ids below {vocab}");
+            return Err(Error::request("tokens to go on behind", token, wanted));
+        }
+        let what = "going on behind tokens";
+        if self.lanes.len() != 1 {
+            return Err(Error::unsupported(
+                what,
+                "there are several outputs; go on with each alone",
+            ));
+        }
+        if self.plan.union.is_some() {
+            let reason =
+                "models of different vocabularies draw entries that their tokens do not tell";
+            return Err(Error::unsupported(what, reason));
+        }
+        self.decoder.begin_behind(tokens.to_vec())?;
+        Ok(self)
+    }
+
     /// Watches this flag instead of one of its own.
     pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
         self.cancel = cancel.into();

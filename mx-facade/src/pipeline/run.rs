@@ -27,6 +27,9 @@ pub struct Run {
     lanes: Vec<Lane>,
     decoder: Box<dyn Decoder>,
     cancel: Cancel,
+    /// Moment at which the outputs end as they are, and whether it came.
+    deadline: Option<Instant>,
+    late: bool,
     /// Tokens of the prompt that the session held already.
     cached: usize,
     prefill_micros: Option<u64>,
@@ -77,6 +80,8 @@ impl Run {
             lanes,
             decoder,
             cancel: Cancel::new(),
+            deadline: None,
+            late: false,
             cached: 0,
             prefill_micros: None,
             chunks: VecDeque::new(),
@@ -156,6 +161,17 @@ impl Run {
     pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
         self.cancel = cancel.into();
         self
+    }
+
+    /// Ends the outputs as they are at the first step after this moment.
+    pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Whether the deadline ended an output.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
     }
 
     /// The flag that stops the run before its next step.
@@ -362,7 +378,9 @@ impl Run {
 
     /// One round of the decoder.
     fn advance(&mut self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() {
+        let late = self.deadline.is_some_and(|moment| Instant::now() >= moment);
+        self.late |= late;
+        if late || self.cancel.is_cancelled() {
             self.stop_all();
         } else {
             let started = Instant::now();

@@ -7,7 +7,7 @@ use crate::policy::{self, CodeLimits, Policies, Policy, PolicyStore};
 use crate::remote::{Address, Server};
 use crate::request::{GenerateRequest, GrammarSyntax, Method, Overflow, Prompt};
 use crate::route::{self, ExecutionMode, Fallback};
-use crate::steering::Vectors;
+use crate::steering::{BehaviourStore, Vectors};
 use crate::stream::{Fallen, Stream};
 use crate::trace::Trace;
 use mx_remote::{
@@ -153,6 +153,10 @@ impl ClientBuilder {
         self.store = crate::home::models_dir(env).map(Store::new);
         if let Some(folder) = crate::home::vectors_dir(env) {
             self.resources.vectors = Vectors::new(VectorStore::new(folder));
+        }
+        if let Some(folder) = crate::home::behaviours_dir(env) {
+            let vectors = std::mem::take(&mut self.resources.vectors);
+            self.resources.vectors = vectors.with_behaviours(BehaviourStore::new(folder));
         }
         if let Some(folder) = crate::home::policies_dir(env) {
             self.policies = PolicyStore::new(folder);

@@ -4,6 +4,7 @@ use crate::pipeline::TokenLogprobs;
 use crate::pipeline::output::Output;
 use crate::policy::PolicyRun;
 use crate::request::{Method, Setting};
+use crate::steering::BehaviorReport;
 use crate::trace::Trace;
 use mx_remote::openai::TokenLogprob;
 use mx_runtime::engine::EngineInfo;
@@ -29,6 +30,9 @@ pub struct Generation {
     /// before or after temperature and truncation, is the server's own choice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub served_logprobs: Vec<TokenLogprob>,
+    /// Scores of the behaviours that were watched for, token by token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behaviors: Vec<BehaviorReport>,
     /// All outputs, best or first first, where more than one was asked for; the fields above are those of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<Choice>,
@@ -77,6 +81,9 @@ pub struct Choice {
     /// The same as a server gave them; see [`Generation::served_logprobs`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub served_logprobs: Vec<TokenLogprob>,
+    /// Scores of the behaviours that were watched for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behaviors: Vec<BehaviorReport>,
     /// What the choice among candidates went by: the mean log-probability a token under the model's own law, or the
     /// score of a beam search.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +110,7 @@ impl Choice {
             stop_text: output.stop_text,
             logprobs: output.logprobs,
             served_logprobs: Vec::new(),
+            behaviors: Vec::new(),
         }
     }
 }
@@ -118,6 +126,7 @@ impl From<&Generation> for Choice {
             stop_text: answer.stop_text.clone(),
             logprobs: answer.logprobs.clone(),
             served_logprobs: answer.served_logprobs.clone(),
+            behaviors: answer.behaviors.clone(),
             score: None,
         }
     }

@@ -1,11 +1,13 @@
 //! What a caller asks for: the same plain data for Rust, the program and, later, the wire.
 
+mod behaviors;
 mod constraints;
 mod controls;
 mod resolve;
 mod shorthand;
 mod steering;
 
+pub use behaviors::BehaviorWatch;
 pub use constraints::{Constraints, GrammarSyntax};
 pub use controls::{Beam, Controls, Decoding, DrafterKind, Drafts, Ensemble, Strategy, Voting};
 pub use mx_sampling::Method;

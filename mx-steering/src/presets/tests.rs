@@ -4,7 +4,7 @@
 use super::*;
 use crate::error::ModelError;
 use crate::evaluate::AnswerSums;
-use crate::make::{TokenPair, unwatched};
+use crate::make::{Judges, TokenPair, unwatched};
 use crate::model::{ModelShape, Warning};
 use crate::point::Point;
 use crate::vector::{SteeringVector, Units};
@@ -263,7 +263,10 @@ fn from_pairs_to_a_measured_vector() {
         &pairs,
         &model,
         &mut reader,
-        &mut |_| Ok(0.1),
+        Judges {
+            damage: &mut |_| Ok(0.1),
+            effects: None,
+        },
         &mut unwatched,
     )
     .unwrap();
@@ -279,11 +282,36 @@ fn from_pairs_to_a_measured_vector() {
         &pairs,
         &model,
         &mut reader,
-        &mut damage,
+        Judges {
+            damage: &mut damage,
+            effects: None,
+        },
         &mut unwatched,
     )
     .unwrap();
     assert_ne!(other.layers(), [4]);
+    // what a vector does outweighs what it separates, and an even effect a wild one
+    let mut effects = |v: &SteeringVector| {
+        Ok(match v.layers()[..] {
+            [5] => vec![1.0, 1.1, 0.9],
+            [4] => vec![9.0, -8.0, 2.1],
+            _ => vec![0.0, 0.0, 0.0],
+        })
+    };
+    let judges = Judges {
+        damage: &mut |_| Ok(0.1),
+        effects: Some(&mut effects),
+    };
+    let other = compute(
+        Preset::Brevity,
+        &pairs,
+        &model,
+        &mut reader,
+        judges,
+        &mut unwatched,
+    )
+    .unwrap();
+    assert_eq!(other.layers(), [5]);
 
     let metric = Preset::Brevity.default_metric();
     let report = tune(
@@ -337,7 +365,10 @@ fn from_pairs_to_a_measured_vector() {
             &pairs,
             &model,
             &mut reader,
-            &mut |_| Ok(0.1),
+            Judges {
+                damage: &mut |_| Ok(0.1),
+                effects: None,
+            },
             &mut unwatched
         )
         .is_err()
@@ -348,7 +379,10 @@ fn from_pairs_to_a_measured_vector() {
             &pairs[..1],
             &model,
             &mut reader,
-            &mut |_| Ok(0.1),
+            Judges {
+                damage: &mut |_| Ok(0.1),
+                effects: None,
+            },
             &mut unwatched
         )
         .is_err()

@@ -24,12 +24,14 @@ impl Cancel {
     }
 }
 
+#[cfg(feature = "local")]
 impl From<mx_runtime::session::Cancel> for Cancel {
     fn from(cancel: mx_runtime::session::Cancel) -> Self {
         Cancel(cancel.into())
     }
 }
 
+#[cfg(feature = "local")]
 impl From<Cancel> for mx_runtime::session::Cancel {
     fn from(cancel: Cancel) -> Self {
         cancel.0.into()

@@ -1,13 +1,10 @@
 //! The answer to a request.
 
-use crate::pipeline::TokenLogprobs;
-use crate::pipeline::output::Output;
 use crate::policy::PolicyRun;
 use crate::request::{Method, Setting};
-use crate::steering::BehaviorReport;
 use crate::trace::Trace;
 use mx_remote::openai::TokenLogprob;
-use mx_runtime::engine::EngineInfo;
+use mx_steering::behaviour::Drift;
 use serde::Serialize;
 
 /// What was generated, and how.
@@ -99,20 +96,6 @@ impl Choice {
             ..Choice::default()
         }
     }
-
-    pub(crate) fn new(stream: usize, output: Output) -> Self {
-        Choice {
-            stream,
-            score: output.score(),
-            finish_reason: output.finish.unwrap_or_default(),
-            text: output.text,
-            tokens: output.tokens,
-            stop_text: output.stop_text,
-            logprobs: output.logprobs,
-            served_logprobs: Vec::new(),
-            behaviors: Vec::new(),
-        }
-    }
 }
 
 /// The output of an answer that has only one.
@@ -130,6 +113,57 @@ impl From<&Generation> for Choice {
             score: None,
         }
     }
+}
+
+/// The log-probabilities of one generated token.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct TokenLogprobs {
+    /// The token.
+    pub token: u32,
+    /// Natural logarithm of its probability under the model's own law: the softmax of the logits as they came.
+    pub logprob: f64,
+    /// The most likely tokens with theirs, most likely first, lower ids first on ties.
+    pub top: Vec<(u32, f64)>,
+}
+
+/// What ran a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct EngineInfo {
+    /// `burn` or `cpu`; on the remote route the protocol.
+    pub engine: String,
+    /// The device, for example `flex` or `cuda:0`; on the remote route the address.
+    pub device: String,
+    /// How weights are held, for example `f32`; on the remote route `remote`.
+    pub weights: String,
+}
+
+#[cfg(feature = "local")]
+impl From<&mx_runtime::engine::EngineInfo> for EngineInfo {
+    fn from(info: &mx_runtime::engine::EngineInfo) -> Self {
+        EngineInfo {
+            engine: info.engine.to_owned(),
+            device: info.device.clone(),
+            weights: info.weights.clone(),
+        }
+    }
+}
+
+/// What was seen of one behaviour in one output.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct BehaviorReport {
+    /// The behaviour.
+    pub behavior: String,
+    /// Scores of the tokens that the model went on from; the last token of an output has none.
+    pub scores: Vec<Drift>,
+    /// Tokens that were chosen under the correction.
+    pub steered_tokens: usize,
+    /// How often the text was begun again.
+    pub regenerations: usize,
+    /// Tokens of the texts that were given up.
+    pub discarded_tokens: usize,
 }
 
 /// What one step added to an output.

@@ -50,8 +50,8 @@
 //!
 //! # Requests as data
 //!
-//! [`GenerateRequest`] is plain serde data with the same fields everywhere. Values are merged request over the model's own
-//! recommendation over built-in defaults. A field that does not exist is an error, and so is a value out of range.
+//! [`GenerateRequest`] is plain serde data with the same fields everywhere. Values are merged request over policy over
+//! preset over the model's own recommendation over built-in defaults. A field that does not exist is an error, and so is a value out of range.
 //!
 //! # Restricting tokens
 //!
@@ -59,25 +59,34 @@
 //! [`choices`](GenerateRequest::choices) constrain the output; [`pipeline::TokenMask`] is where a mask of your own plugs in:
 //! bit words of allowed tokens before every choice.
 //!
+//! # Policies
+//!
+//! A [`policy`] says how candidates are made, constrained, judged, chosen and made again. [`Client::policies`] runs, keeps,
+//! compares and tunes them; a request may name one.
+//!
 //! # Errors
 //!
 //! One [`Error`]; its [`kind`](Error::kind) maps to exit codes and HTTP status.
 //!
 //! # Features
 //!
-//! `ndarray`, `wgpu`, `vulkan` and `cuda` add devices; see [`runtime::device`].
+//! `local` (default): models on this machine; without it the library has the remote route only and compiles no burn.
+//! `cli` (default): the program `mx`. `ndarray`, `wgpu`, `vulkan` and `cuda` add devices; see [`runtime::device`].
 
 mod cancel;
 pub mod client;
 pub mod error;
 pub mod generation;
 pub mod home;
+#[cfg(feature = "local")]
 pub mod pipeline;
 pub mod policy;
 mod remote;
 pub mod request;
 pub mod route;
+#[cfg(feature = "local")]
 pub mod steering;
+#[cfg(feature = "local")]
 mod strategy;
 mod stream;
 pub mod trace;
@@ -85,15 +94,21 @@ pub mod trace;
 pub use cancel::Cancel;
 pub use client::{Client, ClientBuilder, Request};
 pub use error::{Error, ErrorKind};
-pub use generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
+pub use generation::{
+    BehaviorReport, Choice, Chunk, FinishReason, Generation, Route, Usage, Warning,
+};
+pub use policy::Policy;
+#[cfg(feature = "local")]
+pub use request::Settings;
 pub use request::{
-    Constraints, Controls, GenerateRequest, Method, Origin, Overflow, Prompt, Setting, Settings,
+    Constraints, Controls, GenerateRequest, Message, Method, Origin, Overflow, Prompt, Setting,
 };
 pub use route::{ExecutionMode, Fallback};
 pub use stream::Stream;
 
 pub use mx_constrain as constrain;
 pub use mx_remote as server;
+#[cfg(feature = "local")]
 pub use mx_runtime as runtime;
 pub use mx_sampling as sampling;
 pub use mx_steering as steer;

@@ -1,13 +1,16 @@
 //! An answer on its way, wherever it is made.
 
 use crate::cancel::Cancel;
-use crate::client::random_seed;
+use crate::client::{Client, random_seed};
 use crate::error::Error;
 use crate::generation::{Chunk, Generation};
+#[cfg(feature = "local")]
 use crate::pipeline::{Loaded, Plan, Resources, Run};
+use crate::policy;
 use crate::remote::{self, Server, Streaming};
 use crate::request::GenerateRequest;
-use crate::route::{self, Fallback};
+#[cfg(feature = "local")]
+use crate::route::Fallback;
 use std::fmt;
 
 /// An answer on its way: an iterator over [`Chunk`]s that owns its state.
@@ -21,11 +24,15 @@ pub struct Stream {
 }
 
 enum Source {
+    #[cfg(feature = "local")]
     Local(Box<Run>),
     /// Not sent yet.
     Waiting(Box<Waiting>),
     Remote(Streaming),
+    /// To be run by a policy.
+    Judged(Box<(Client, GenerateRequest)>),
     /// The loaded model, after the server failed.
+    #[cfg(feature = "local")]
     Fallen(Box<Run>, Box<Error>),
     /// The request could not be sent.
     Failed,
@@ -34,10 +41,16 @@ enum Source {
 struct Waiting {
     server: Server,
     request: GenerateRequest,
+    #[cfg_attr(not(feature = "local"), allow(dead_code))]
     fallback: Option<Fallen>,
 }
 
+/// Nothing answers when the server fails: a build without local models.
+#[cfg(not(feature = "local"))]
+pub(crate) enum Fallen {}
+
 /// What answers when the server fails.
+#[cfg(feature = "local")]
 pub(crate) struct Fallen {
     pub(crate) policy: Fallback,
     pub(crate) model: Loaded,
@@ -45,6 +58,7 @@ pub(crate) struct Fallen {
 }
 
 impl Stream {
+    #[cfg(feature = "local")]
     pub(crate) fn local(run: Run) -> Self {
         Stream {
             cancel: run.cancel_handle().into(),
@@ -68,11 +82,19 @@ impl Stream {
         }
     }
 
+    pub(crate) fn judged(client: Client, request: GenerateRequest) -> Self {
+        Stream {
+            source: Source::Judged(Box::new((client, request))),
+            cancel: Cancel::new(),
+        }
+    }
+
     /// Stops the answer when the flag is set, instead of the flag it has. Before the first chunk.
     pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
         self.cancel = cancel.into();
+        #[cfg(feature = "local")]
         if let Source::Local(run) = self.source {
-            self.source = Source::Local(Box::new(run.with_cancel(self.cancel.clone().into())));
+            self.source = Source::Local(Box::new(run.with_cancel(self.cancel.clone())));
         }
         self
     }
@@ -86,14 +108,16 @@ impl Stream {
     /// [cancelled](crate::FinishReason::Cancelled).
     pub fn into_generation(self) -> Generation {
         match self.source {
+            #[cfg(feature = "local")]
             Source::Local(run) => run.into_generation(),
+            #[cfg(feature = "local")]
             Source::Fallen(run, error) => {
                 let mut generation = run.into_generation();
-                route::fell_back(&mut generation, &error);
+                crate::route::fell_back(&mut generation, &error);
                 generation
             }
             Source::Remote(streaming) => streaming.into_generation(),
-            Source::Waiting(_) | Source::Failed => remote::nothing(),
+            Source::Waiting(_) | Source::Judged(_) | Source::Failed => remote::nothing(),
         }
     }
 
@@ -108,15 +132,16 @@ impl Stream {
             }
             Err(error) => error,
         };
-        match waiting.fallback {
-            Some(fallen) if fallen.policy.allows(&error) => {
-                let plan = Plan::with(fallen.model, &fallen.resources, request, random_seed)?;
-                let run = Run::new(plan)?.with_cancel(self.cancel.clone().into());
-                self.source = Source::Fallen(Box::new(run), Box::new(error));
-                Ok(())
-            }
-            _ => Err(error),
+        #[cfg(feature = "local")]
+        if let Some(fallen) = waiting.fallback
+            && fallen.policy.allows(&error)
+        {
+            let plan = Plan::with(fallen.model, &fallen.resources, request, random_seed)?;
+            let run = Run::new(plan)?.with_cancel(self.cancel.clone());
+            self.source = Source::Fallen(Box::new(run), Box::new(error));
+            return Ok(());
         }
+        Err(error)
     }
 }
 
@@ -130,10 +155,20 @@ impl Iterator for Stream {
         {
             return Some(Err(error));
         }
+        if matches!(self.source, Source::Judged(_))
+            && let Source::Judged(waiting) = std::mem::replace(&mut self.source, Source::Failed)
+        {
+            let (client, request) = *waiting;
+            match policy::answer(&client, &request, self.cancel.clone()) {
+                Ok(answer) => self.source = Source::Remote(Streaming::whole(answer)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
         match &mut self.source {
+            #[cfg(feature = "local")]
             Source::Local(run) | Source::Fallen(run, _) => run.next(),
             Source::Remote(streaming) => streaming.next(),
-            Source::Waiting(_) | Source::Failed => None,
+            Source::Waiting(_) | Source::Judged(_) | Source::Failed => None,
         }
     }
 }
@@ -141,9 +176,12 @@ impl Iterator for Stream {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.source {
+            #[cfg(feature = "local")]
             Source::Local(_) => "local",
             Source::Waiting(_) => "not sent",
+            Source::Judged(_) => "not run",
             Source::Remote(_) => "remote",
+            #[cfg(feature = "local")]
             Source::Fallen(..) => "fallback",
             Source::Failed => "failed",
         };

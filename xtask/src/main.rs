@@ -8,7 +8,7 @@ use mx_runtime::device::DeviceId;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use xtask::maskbench::command::{Answer, Maskbench, SchemaSuite, WORKER};
-use xtask::{bench, golden, maskbench, sae, tidy, validity};
+use xtask::{bench, golden, maskbench, model, sae, tidy, validity};
 
 /// Goldens, benchmarks and checks of the mx workspace.
 #[derive(Parser)]
@@ -61,6 +61,11 @@ enum Command {
     },
     /// Train a small sparse autoencoder on a model's own activations, in SAELens' form
     Sae(sae::Options),
+    /// Make models from models
+    Model {
+        #[command(subcommand)]
+        command: model::ModelCommand,
+    },
     /// Check what ARCHITECTURE.md promises; exit 1 where something is wrong
     Tidy,
     /// Run every golden file found below a folder; exit 1 on any failure
@@ -161,6 +166,23 @@ fn main() -> anyhow::Result<ExitCode> {
                 options.features,
                 100.0 * (1.0 - left),
                 options.out.display()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Model {
+            command: model::ModelCommand::Truncate { layers, model, out },
+        } => {
+            let model = model.or_else(|| golden::Models::on_this_machine().smollm2);
+            let model =
+                model.context("the default model is not in the model folder; give --model")?;
+            let made = model::truncate(&model, layers, &out)?;
+            println!(
+                "{}: {} of {} blocks, {} tensors, {} bytes",
+                out.display(),
+                made.layers[1],
+                made.layers[0],
+                made.tensors,
+                made.bytes
             );
             Ok(ExitCode::SUCCESS)
         }

@@ -6,16 +6,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Most packages (normal and build dependencies, without our own) that a crate may pull in.
-const PACKAGES: [(&str, &[&str], usize); 5] = [
+const PACKAGES: [(&str, &[&str], usize); 6] = [
     ("mx-sampling", &[], 15),
     ("mx-constrain", &[], 70),
     ("mx-remote", &[], 110),
-    ("mx-facade", &["--no-default-features"], 300),
+    ("mx-facade", REMOTE_ONLY, 170),
+    (
+        "mx-facade",
+        &["--no-default-features", "--features", "local"],
+        300,
+    ),
     ("mx-facade", &[], 350),
 ];
 
-/// Crates whose dependency tree holds no burn.
-const WITHOUT_BURN: [&str; 3] = ["mx-sampling", "mx-constrain", "mx-remote"];
+/// The facade without local models.
+const REMOTE_ONLY: &[&str] = &["--no-default-features"];
+
+/// What compiles no burn.
+const WITHOUT_BURN: [(&str, &[&str]); 4] = [
+    ("mx-sampling", &[]),
+    ("mx-constrain", &[]),
+    ("mx-remote", &[]),
+    ("mx-facade", REMOTE_ONLY),
+];
 
 /// The crates that know none of the others.
 const LOWER: [&str; 5] = [
@@ -57,8 +70,8 @@ pub fn run(root: &Path) -> anyhow::Result<Vec<String>> {
             ));
         }
     }
-    for name in WITHOUT_BURN {
-        let packages = packages(root, name, &[])?;
+    for (name, flags) in WITHOUT_BURN {
+        let packages = packages(root, name, flags)?;
         wrong.extend(
             packages
                 .iter()

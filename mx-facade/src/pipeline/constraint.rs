@@ -1,6 +1,6 @@
 //! A request's constraint as a token mask.
 
-use super::{Loaded, TokenMask};
+use super::TokenMask;
 use crate::error::Error;
 use crate::request::{Constraints, GrammarSyntax};
 use mx_constrain::{Constraint, ConstraintSpec, Matcher};
@@ -42,10 +42,13 @@ impl ConstraintMask {
     ///
     /// # Errors
     /// [`Error::Constrain`].
-    pub(super) fn new(constraint: &Constraint, model: &Loaded) -> Result<Self, Error> {
+    pub(super) fn new(
+        constraint: &Constraint,
+        tokenizer: Option<Arc<dyn Tokenizer>>,
+    ) -> Result<Self, Error> {
         Ok(ConstraintMask {
             matcher: constraint.matcher()?,
-            tokenizer: model.tokenizer().cloned(),
+            tokenizer,
         })
     }
 }

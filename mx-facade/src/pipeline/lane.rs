@@ -2,6 +2,7 @@
 
 use super::logprobs::RawRow;
 use super::output::Output;
+use super::union::Union;
 use super::{Plan, TokenMask};
 use crate::error::Error;
 use crate::steering::Watching;
@@ -9,6 +10,7 @@ use crate::trace::{
     DraftRound, LAW_TOKENS, Likely, Probe, SteeringNorm, TokenSource, TraceStep, Vote,
 };
 use mx_runtime::hooks::{Captured, HookPlan};
+use mx_runtime::tokenizer::Tokenizer;
 use mx_sampling::Sampler;
 use mx_sampling::strategy::SparseLaw;
 use mx_sampling::strategy::determinantal::{AdsOptions, MAX_POOL};
@@ -22,6 +24,8 @@ pub(crate) struct Lane {
     pub(crate) hooks: Option<Arc<HookPlan>>,
     pub(crate) output: Output,
     model: super::Loaded,
+    tokenizer: Option<Arc<dyn Tokenizer>>,
+    union: Option<Arc<Union>>,
     ads: Option<AdsOptions>,
     /// Log-probabilities to report; `None` where nobody needs the model's own law.
     report: Option<usize>,
@@ -85,7 +89,7 @@ impl Lane {
     /// [`Error::Sampling`] for a parameter out of range, [`Error::Unsupported`] for stop texts without a tokenizer.
     pub(crate) fn new(plan: &Plan, index: usize) -> Result<Self, Error> {
         let settings = &plan.settings;
-        let vocab = plan.model.config().vocab;
+        let vocab = plan.vocab();
         let options = &plan.chain;
         let mut sampler = Sampler::new(options, vocab, settings.seed, index as u64)?;
         sampler.observe_prompt(&plan.prompt);
@@ -100,6 +104,8 @@ impl Lane {
             hooks: plan.hooks.clone(),
             output: Output::new(plan, index)?,
             model: plan.model.clone(),
+            tokenizer: plan.tokenizer(),
+            union: plan.union.clone(),
             ads: match &strategy.decoding {
                 crate::request::Decoding::Rows { ads, .. } => *ads,
                 crate::request::Decoding::Beam(_) => None,
@@ -205,7 +211,7 @@ impl Lane {
         }
         let law = SparseLaw::of(&self.sampler.law(line, allowed)?);
         let law = match self.ads {
-            Some(options) => determinantal(&self.model, &law, options)?,
+            Some(options) => determinantal(&self.model, self.union.as_deref(), &law, options)?,
             None => law,
         };
         let uniforms = self.sampler.stream_mut();
@@ -235,9 +241,9 @@ impl Lane {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.step == at) else {
             return Ok(());
         };
-        let (model, ads) = (&self.model, self.ads);
+        let (model, union, ads) = (&self.model, self.union.as_deref(), self.ads);
         let last = |law: &SparseLaw| match ads {
-            Some(options) => determinantal(model, law, options),
+            Some(options) => determinantal(model, union, law, options),
             None => Ok(law.clone()),
         };
         probe.look(&self.sampler, line, self.mask.as_mut(), &last)
@@ -379,8 +385,8 @@ impl Lane {
         }
         let (token, source) = (decision.token, decision.source);
         let text = self
-            .model
-            .tokenizer()
+            .tokenizer
+            .as_ref()
             .and_then(|tokenizer| tokenizer.token_bytes(token))
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
             .unwrap_or_default();
@@ -427,6 +433,7 @@ fn likely(law: &SparseLaw) -> Vec<Likely> {
 /// The law of `ads` on the most likely tokens of a law.
 fn determinantal(
     model: &super::Loaded,
+    union: Option<&Union>,
     law: &SparseLaw,
     options: AdsOptions,
 ) -> Result<SparseLaw, Error> {
@@ -434,8 +441,24 @@ fn determinantal(
     if pool.kept() < 2 {
         return Ok(pool);
     }
-    let embeddings = model.centred_embeddings(pool.tokens())?;
     let width = model.config().d_model;
+    let embeddings = match union {
+        None => model.centred_embeddings(pool.tokens())?,
+        Some(union) => {
+            let mut means = Vec::with_capacity(pool.kept() * width);
+            for entry in pool.tokens() {
+                // An entry that the model lacks lies in the middle of the tokens that it would take.
+                let own = union.main_tokens(std::slice::from_ref(entry))?;
+                let rows = model.centred_embeddings(&own)?;
+                let mean = |at: usize| {
+                    let column = rows.iter().skip(at).step_by(width);
+                    column.sum::<f32>() / own.len().max(1) as f32
+                };
+                means.extend((0..width).map(mean));
+            }
+            means
+        }
+    };
     let rows: Vec<&[f32]> = embeddings.chunks_exact(width).collect();
     Ok(pool.determinantal(&rows, options)?)
 }

@@ -1,19 +1,7 @@
 //! Log-probabilities under the model's own law.
 
+use crate::generation::TokenLogprobs;
 use crate::trace::Likely;
-use serde::{Deserialize, Serialize};
-
-/// The log-probabilities of one generated token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct TokenLogprobs {
-    /// The token.
-    pub token: u32,
-    /// Natural logarithm of its probability under the model's own law: the softmax of the logits as they came.
-    pub logprob: f64,
-    /// The most likely tokens with theirs, most likely first, lower ids first on ties.
-    pub top: Vec<(u32, f64)>,
-}
 
 /// One row of logits as it came, kept while the chain changes the original.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@
 //! dropping it or setting its [`Cancel`](mx_runtime::session::Cancel) flag.
 
 mod clock;
+pub(crate) mod combine;
 mod constraint;
 pub(crate) mod lane;
 mod loaded;
@@ -18,26 +19,29 @@ mod prompt;
 mod run;
 mod stop;
 pub(crate) mod target;
+pub(crate) mod union;
 
 pub use crate::generation::Chunk;
+pub use crate::generation::TokenLogprobs;
 pub use loaded::Loaded;
-pub use logprobs::TokenLogprobs;
 pub use mask::TokenMask;
 pub use run::Run;
 pub use stop::{StopDetector, StopStep};
 
 use crate::error::Error;
 use crate::generation::Warning;
-use crate::request::{Constraints, Decoding, GenerateRequest, Overflow, Settings};
+use crate::request::{Constraints, Decoding, GenerateRequest, Overflow, Prompt, Settings};
 use crate::steering::{Vectors, Watching};
 use crate::trace::{Named, NamedModel};
-use mx_constrain::Constraint;
+use mx_constrain::{Constraint, ConstraintSpec};
 use mx_runtime::hooks::HookPlan;
 use mx_runtime::model::Model;
+use mx_runtime::tokenizer::Tokenizer;
 use mx_sampling::{GREEDY_BELOW, SamplingOptions};
 use mx_steering::apply::SteeringSpec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use union::Union;
 
 /// What a request may name: further models, steering vectors.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +63,8 @@ pub struct Plan {
     pub(crate) draft: Option<Loaded>,
     /// The models that decide together with the main one.
     pub(crate) ensemble: Vec<Loaded>,
+    /// What they decide about, where their vocabularies differ.
+    pub(crate) union: Option<Arc<Union>>,
     pub(crate) settings: Settings,
     /// The sampler chain: that of the settings, less what the members of an ensemble do themselves.
     pub(crate) chain: SamplingOptions,
@@ -118,7 +124,9 @@ impl Plan {
         let mut settings = Settings::resolve(request, model.generation(), seed, &mut warnings)?;
         let moment = resources.moment.or_else(clock::now);
         let mut prompt = prompt::tokens(&model, request, moment, &mut warnings)?;
+        let whole = prompt.len();
         fit(&model, &settings, &mut prompt, &mut warnings)?;
+        let cut = prompt.len() < whole;
         let eos_tokens = model.eos_tokens();
         if settings.sampling.eos_tokens.is_none() {
             settings.sampling.eos_tokens = Some(eos_tokens.clone());
@@ -136,13 +144,6 @@ impl Plan {
             let suppressed = settings.sampling.suppress_tokens.get_or_insert_default();
             suppressed.extend(known..vocab);
         }
-        let json = request.steering.wants_json().then(|| Constraints {
-            json_mode: Some(true),
-            ..Constraints::default()
-        });
-        let json = json.as_ref().and_then(Constraints::spec);
-        let spec = request.constraints.spec().or(json);
-        let constraint = spec.map(|spec| model.constraint(&spec)).transpose()?;
         let named = |field: &str, name: &str| {
             resources.models.get(name).cloned().ok_or_else(|| {
                 let reason = "it is not loaded; see Client::load_for";
@@ -165,14 +166,33 @@ impl Plan {
             .collect::<Result<Vec<_>, _>>()?;
         let mut chain = settings.sampling.clone();
         let mut member_temperature = 1.0;
+        let mut union = None;
         if !ensemble.is_empty() {
-            one_vocabulary(&model, &ensemble)?;
+            if !ensemble
+                .iter()
+                .all(|other| crate::strategy::same_vocabulary(&model, other))
+            {
+                union = Some(Arc::new(united(
+                    &model, &ensemble, request, &prompt, cut, moment,
+                )?));
+            }
             // Each member applies the temperature itself; the chain acts on what they decided together.
             if let Some(temperature) = chain.temperature.filter(|t| *t >= GREEDY_BELOW) {
                 member_temperature = temperature;
                 chain.temperature = Some(1.0);
             }
         }
+        let json = request.steering.wants_json().then(|| Constraints {
+            json_mode: Some(true),
+            ..Constraints::default()
+        });
+        let json = json.as_ref().and_then(Constraints::spec);
+        let spec = request.constraints.spec().or(json);
+        let compile = |spec: ConstraintSpec| match &union {
+            Some(union) => union.constraint(&spec, &eos_tokens),
+            None => model.constraint(&spec),
+        };
+        let constraint = spec.map(compile).transpose()?;
         let mut hooks = None;
         let mut edits = mx_steering::apply::Plan::default();
         if settings.steering != SteeringSpec::default() {
@@ -192,7 +212,7 @@ impl Plan {
         }
         let mut watching = None;
         if !request.steering.behaviors.is_empty() {
-            alone(&settings)?;
+            alone(&settings, union.is_some())?;
             let made = Watching::new(
                 &request.steering.behaviors,
                 request.steering.force_steering,
@@ -225,6 +245,7 @@ impl Plan {
             model,
             draft,
             ensemble,
+            union,
             chain,
             member_temperature,
             constraint,
@@ -244,16 +265,30 @@ impl Plan {
         let Some(constraint) = &self.constraint else {
             return Ok(None);
         };
-        let mask = constraint::ConstraintMask::new(constraint, &self.model)?;
+        let mask = constraint::ConstraintMask::new(constraint, self.tokenizer())?;
         Ok(Some(Box::new(mask)))
+    }
+
+    /// What is decided about: the model's tokens, or the entries of different vocabularies.
+    pub(crate) fn vocab(&self) -> usize {
+        match &self.union {
+            Some(union) => union.len(),
+            None => self.model.config().vocab,
+        }
+    }
+
+    /// The same as a tokenizer; `None` where the model has none.
+    pub(crate) fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        match &self.union {
+            Some(union) => Some(union.tokenizer()),
+            None => self.model.tokenizer().cloned(),
+        }
     }
 
     /// A token with its text.
     pub(crate) fn name(&self, token: u32) -> Named {
-        let bytes = self
-            .model
-            .tokenizer()
-            .and_then(|tokenizer| tokenizer.token_bytes(token));
+        let tokenizer = self.tokenizer();
+        let bytes = tokenizer.as_ref().and_then(|t| t.token_bytes(token));
         Named {
             token,
             text: String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned(),
@@ -277,8 +312,14 @@ impl Plan {
 }
 
 /// Refuses strategies under which a text is not written token by token.
-fn alone(settings: &Settings) -> Result<(), Error> {
+fn alone(settings: &Settings, union: bool) -> Result<(), Error> {
     let refused = |what: &str, reason| Err(Error::unsupported(what, reason));
+    if union {
+        return refused(
+            "behaviors in an ensemble of different tokenizers",
+            "what the members decide about are not the main model's tokens, whose rows are scored",
+        );
+    }
     match &settings.strategy.decoding {
         Decoding::Rows { drafts: None, .. } => Ok(()),
         Decoding::Rows { .. } => refused(
@@ -292,16 +333,34 @@ fn alone(settings: &Settings) -> Result<(), Error> {
     }
 }
 
-/// Refuses an ensemble whose laws are not over the same tokens.
-fn one_vocabulary(model: &Loaded, others: &[Loaded]) -> Result<(), Error> {
-    let same = |other: &&Loaded| !crate::strategy::same_vocabulary(model, other);
-    match others.iter().find(same) {
-        Some(other) => Err(Error::unsupported(
-            format!("ensemble_models {}", other.name()),
-            format!("its vocabulary differs from that of {}", model.name()),
-        )),
-        None => Ok(()),
+/// What the members of an ensemble of different vocabularies decide about. `cut` says that the beginning of the prompt
+/// was dropped; every member then reads what the main model reads.
+fn united(
+    model: &Loaded,
+    others: &[Loaded],
+    request: &GenerateRequest,
+    prompt: &[u32],
+    cut: bool,
+    moment: Option<u64>,
+) -> Result<Union, Error> {
+    let shown = match (model.tokenizer(), &request.prompt) {
+        (Some(tokenizer), Prompt::Tokens(_)) => Some(tokenizer.decode(prompt, true)?),
+        (Some(tokenizer), _) if cut => Some(tokenizer.decode(prompt, true)?),
+        _ => None,
+    };
+    let mut members = Vec::with_capacity(others.len());
+    for other in others {
+        members.push((other, prompt::words(other, request, shown.clone(), moment)?));
     }
+    let union = Union::new(model, members, prompt::is_continued(model, request))?;
+    for (index, other) in others.iter().enumerate() {
+        let tokens = union.read(index + 1, b"")?.map_or(0, |tokens| tokens.len());
+        let limit = other.config().max_context;
+        if tokens >= limit {
+            return Err(Error::PromptTooLong { tokens, limit });
+        }
+    }
+    Ok(union)
 }
 
 /// Refuses a prompt that leaves no room for a token, or drops its beginning if the request says so.

@@ -2,7 +2,7 @@
 
 use super::{Plan, StopDetector, TokenLogprobs};
 use crate::error::Error;
-use crate::generation::{Chunk, FinishReason};
+use crate::generation::{Choice, Chunk, FinishReason};
 use crate::trace::TraceStep;
 use mx_runtime::tokenizer::{TextStream, Tokenizer};
 use std::collections::VecDeque;
@@ -36,9 +36,9 @@ impl Output {
     /// # Errors
     /// [`Error::Unsupported`] for stop texts without a tokenizer.
     pub(crate) fn new(plan: &Plan, index: usize) -> Result<Self, Error> {
-        let stream = plan.model.tokenizer();
+        let stream = plan.tokenizer();
         let stream = stream
-            .map(|tokenizer| text_stream(plan, tokenizer))
+            .map(|tokenizer| text_stream(plan, &tokenizer))
             .transpose()?;
         if stream.is_none() && !plan.settings.stop.is_empty() {
             return Err(Error::unsupported("stop", "the model has no tokenizer"));
@@ -79,6 +79,21 @@ impl Output {
     /// What a choice among outputs goes by.
     pub(crate) fn score(&self) -> Option<f64> {
         self.searched.or(self.ranked.then(|| self.mean_logprob()))
+    }
+
+    /// What the caller gets; `stream` is the random stream it was drawn from.
+    pub(crate) fn into_choice(self, stream: usize) -> Choice {
+        Choice {
+            stream,
+            score: self.score(),
+            finish_reason: self.finish.unwrap_or_default(),
+            text: self.text,
+            tokens: self.tokens,
+            stop_text: self.stop_text,
+            logprobs: self.logprobs,
+            served_logprobs: Vec::new(),
+            behaviors: Vec::new(),
+        }
     }
 
     /// Tokens that may still come.

@@ -2,10 +2,10 @@
 
 use crate::error::Error;
 use crate::generation::Warning;
-use crate::request::{GenerateRequest, Prompt};
+use crate::request::{GenerateRequest, Message, Prompt};
 use mx_runtime::model::Model;
-use mx_runtime::template::{Message, RenderOptions};
-use mx_runtime::tokenizer::{Specials, Tokenizer};
+use mx_runtime::template::RenderOptions;
+use mx_runtime::tokenizer::{Segment, Specials, Tokenizer};
 
 /// The tokens of a request's prompt, at least one.
 pub(super) fn tokens(
@@ -47,6 +47,56 @@ pub(super) fn tokens(
         "the prompt is empty: beginning a new text",
     ));
     Ok(vec![bos])
+}
+
+/// A prompt in the words of a model: the token that begins it, and texts and control tokens.
+#[derive(Debug, Clone)]
+pub(crate) struct Words {
+    pub(crate) first: Option<u32>,
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// The prompt of a request for a second model with a vocabulary of its own. `shown` is the prompt as the main model
+/// sees it, as text, where that is all there is: tokens, or a prompt whose beginning was dropped.
+pub(super) fn words(
+    model: &Model,
+    request: &GenerateRequest,
+    shown: Option<String>,
+    moment: Option<u64>,
+) -> Result<Words, Error> {
+    let system = request.system.as_deref();
+    let text = match (&request.prompt, shown) {
+        (_, Some(shown)) => shown,
+        (Prompt::Chat(messages), None) => {
+            return Ok(Words {
+                first: None,
+                segments: segments(model, system, messages, moment)?,
+            });
+        }
+        (Prompt::Text(text), None) if !is_continued(model, request) => {
+            return Ok(Words {
+                first: None,
+                segments: segments(model, system, &[Message::new("user", text)], moment)?,
+            });
+        }
+        (Prompt::Text(text), None) => {
+            if system.is_some() {
+                let what = format!("system beside the model {}", model.name());
+                return Err(Error::unsupported(what, "it has no chat template"));
+            }
+            text.clone()
+        }
+        (Prompt::Tokens(_), None) => String::new(),
+    };
+    let special = tokenizer(model)?.special_tokens();
+    let mut first = special.bos.filter(|_| special.add_bos);
+    if text.is_empty() && first.is_none() {
+        first = Some(model.config().bos_token.ok_or(Error::EmptyPrompt)?);
+    }
+    Ok(Words {
+        first,
+        segments: vec![Segment::Text(text)],
+    })
 }
 
 /// Whether the text to come goes on where the prompt stops, and is no text of its own.
@@ -106,20 +156,28 @@ fn chat(
     messages: &[Message],
     moment: Option<u64>,
 ) -> Result<Vec<u32>, Error> {
+    let segments = segments(model, system, messages, moment)?;
+    Ok(tokenizer(model)?.encode_segments(&segments)?)
+}
+
+fn segments(
+    model: &Model,
+    system: Option<&str>,
+    messages: &[Message],
+    moment: Option<u64>,
+) -> Result<Vec<Segment>, Error> {
     let tokenizer = tokenizer(model)?;
     let template = model.chat_template().ok_or_else(|| {
         Error::unsupported("a conversation", "the model has no chat template; use raw")
     })?;
-    let mut all = Vec::with_capacity(messages.len() + 1);
-    all.extend(system.map(|text| Message::new("system", text)));
-    all.extend_from_slice(messages);
+    let system = system.map(|text| Message::new("system", text));
+    let all: Vec<_> = system.iter().chain(messages).map(Into::into).collect();
     let options = RenderOptions {
         add_generation_prompt: true,
         date: moment.and_then(super::clock::at),
         ..RenderOptions::default()
     };
-    let segments = template.render_segments(&all, &options, tokenizer)?;
-    Ok(tokenizer.encode_segments(&segments)?)
+    Ok(template.render_segments(&all, &options, tokenizer)?)
 }
 
 fn tokenizer(model: &Model) -> Result<&dyn Tokenizer, Error> {

@@ -120,8 +120,8 @@ impl Run {
     }
 
     /// Watches this flag instead of one of its own.
-    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
-        self.cancel = cancel;
+    pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
+        self.cancel = cancel.into();
         self
     }
 
@@ -183,7 +183,16 @@ impl Run {
             };
             steps.push(std::mem::take(&mut lane.output.steps));
             let behaviors = lane.watching.as_ref().map(Watching::reports);
-            let mut choice = Choice::new(index, lane.output);
+            let mut choice = lane.output.into_choice(index);
+            // Entries that the model lacks are none of its tokens, and a caller may want to go on from these.
+            if let Some(Ok(own)) = self
+                .plan
+                .union
+                .as_ref()
+                .map(|union| union.main_tokens(&choice.tokens))
+            {
+                choice.tokens = own;
+            }
             choice.behaviors = behaviors.unwrap_or_default();
             choices.push(choice);
         }
@@ -247,7 +256,7 @@ impl Run {
             method: settings.method,
             route: Route::Local,
             model: self.plan.model.name().to_owned(),
-            engine: info,
+            engine: (&info).into(),
             warnings,
             settings: self.plan.settings.origins,
             trace,
@@ -274,8 +283,7 @@ impl Run {
 
     /// A token by its id, or by a text that is one token.
     pub(crate) fn named(&self, given: &str) -> Result<Named, Error> {
-        let model = &self.plan.model;
-        let vocab = model.config().vocab as u32;
+        let vocab = self.plan.vocab() as u32;
         let missing = |wanted: String| {
             let given = given.to_owned();
             Err(TraceError::NoSuchToken { given, wanted }.into())
@@ -286,8 +294,12 @@ impl Run {
                 false => missing(format!("an id below {vocab}")),
             };
         }
-        let tokenizer = model.tokenizer();
-        let bytes = |id: &u32| tokenizer.and_then(|tokenizer| tokenizer.token_bytes(*id));
+        let tokenizer = self.plan.tokenizer();
+        let bytes = |id: &u32| {
+            tokenizer
+                .as_ref()
+                .and_then(|tokenizer| tokenizer.token_bytes(*id))
+        };
         match (0..vocab).find(|id| bytes(id) == Some(given.as_bytes())) {
             Some(id) => Ok(self.plan.name(id)),
             None => missing("an id, or a text that is one token, with its space".to_owned()),

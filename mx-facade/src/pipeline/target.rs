@@ -1,13 +1,13 @@
 //! What gives the logits: one model, or several that decide together.
 
+use super::combine::Combine;
+use super::union::Union;
 use crate::error::Error;
 use crate::pipeline::lane::About;
-use crate::request::Voting;
-use crate::trace::{SteeringNorm, Vote};
+use crate::trace::SteeringNorm;
 use mx_runtime::engine::{Engine, EngineError, Row, RowHooks, Sequence, StepOutput, Want};
 use mx_runtime::hooks::Captured;
 use mx_runtime::session::{Cancel, DEFAULT_PREFILL_CHUNK};
-use mx_sampling::strategy::ensemble;
 use std::sync::Arc;
 
 /// One model or an ensemble, stepped as one.
@@ -15,6 +15,8 @@ pub(crate) struct Target {
     members: Vec<Member>,
     /// How the members come to one law; nothing for a single one.
     combine: Option<Combine>,
+    /// What members of different vocabularies need besides.
+    mixed: Option<Mixed>,
 }
 
 struct Member {
@@ -23,66 +25,71 @@ struct Member {
     output: StepOutput,
 }
 
-/// How an ensemble comes to one row of logits.
-pub(crate) struct Combine {
-    pub(crate) voting: Voting,
-    /// One a member.
-    pub(crate) weights: Vec<f64>,
-    /// Each member's temperature, over 0.
-    pub(crate) temperature: f64,
-    /// Names of the members.
-    names: Vec<String>,
-    /// The members' laws of the last line.
-    laws: Vec<Vec<f64>>,
-    /// The combined row.
-    row: Vec<f32>,
-}
-
-impl Combine {
-    pub(crate) fn new(
-        voting: Voting,
-        weights: Vec<f64>,
-        temperature: f64,
-        names: Vec<String>,
-    ) -> Self {
-        Combine {
-            voting,
-            weights,
-            temperature,
-            names,
-            laws: Vec::new(),
-            row: Vec::new(),
-        }
-    }
+/// Members that each read the text in tokens of their own.
+struct Mixed {
+    union: Arc<Union>,
+    prompt_len: usize,
+    /// For every member, ask and wanted line, the row and line of the member's own output.
+    places: Vec<Vec<Vec<(usize, usize)>>>,
 }
 
 /// The keys and values of one output, in every member.
-pub(crate) struct Branch(Vec<Sequence>);
+pub(crate) struct Branch {
+    sequences: Vec<Sequence>,
+    /// Under different vocabularies: the entries so far.
+    path: Option<Path>,
+}
+
+/// Entries of a union, prompt included.
+#[derive(Debug, Clone, Default)]
+struct Path {
+    entries: Vec<u32>,
+    /// Tokens of the main model after each entry.
+    ends: Vec<usize>,
+}
 
 impl Branch {
-    /// Tokens computed so far.
+    /// Tokens, or entries, computed so far.
     pub(crate) fn len(&self) -> usize {
-        self.0.first().map_or(0, Sequence::len)
+        match &self.path {
+            Some(path) => path.entries.len(),
+            None => self.sequences.first().map_or(0, Sequence::len),
+        }
     }
 
-    /// The last token computed.
+    /// The last token, or entry, computed.
     pub(crate) fn last_token(&self) -> Option<u32> {
-        self.0.first()?.tokens().last().copied()
+        match &self.path {
+            Some(path) => path.entries.last().copied(),
+            None => self.sequences.first()?.tokens().last().copied(),
+        }
     }
 
     /// The sequence of the main model.
     pub(crate) fn into_main(self) -> Option<Sequence> {
-        self.0.into_iter().next()
+        self.sequences.into_iter().next()
     }
 
     pub(crate) fn truncate(&mut self, len: usize) {
-        self.0
-            .iter_mut()
-            .for_each(|sequence| sequence.truncate(len));
+        match &mut self.path {
+            None => self.sequences.iter_mut().for_each(|s| s.truncate(len)),
+            // The others read the text anew at the next step and find what they hold of it.
+            Some(path) => {
+                path.entries.truncate(len);
+                path.ends.truncate(len);
+                let end = path.ends.last().copied().unwrap_or(0);
+                if let Some(main) = self.sequences.first_mut() {
+                    main.truncate(end);
+                }
+            }
+        }
     }
 
     pub(crate) fn fork(&self) -> Branch {
-        Branch(self.0.iter().map(Sequence::fork).collect())
+        Branch {
+            sequences: self.sequences.iter().map(Sequence::fork).collect(),
+            path: self.path.clone(),
+        }
     }
 }
 
@@ -109,7 +116,18 @@ impl Target {
         Target {
             members: engines.into_iter().map(member).collect(),
             combine,
+            mixed: None,
         }
+    }
+
+    /// Members of different vocabularies, for a prompt of so many tokens of the main model.
+    pub(crate) fn over(mut self, union: Option<Arc<Union>>, prompt_len: usize) -> Self {
+        self.mixed = union.map(|union| Mixed {
+            union,
+            prompt_len,
+            places: Vec::new(),
+        });
+        self
     }
 
     /// Runs the main model through another handle of its engine, prompts in chunks of so many tokens.
@@ -123,7 +141,11 @@ impl Target {
     /// A branch in which the main model holds this sequence.
     pub(crate) fn resume(&self, sequence: Sequence) -> Branch {
         let mut branch = self.new_branch();
-        if let Some(main) = branch.0.first_mut() {
+        if let Some(path) = &mut branch.path {
+            path.entries = sequence.tokens().to_vec();
+            path.ends = (1..=sequence.len()).collect();
+        }
+        if let Some(main) = branch.sequences.first_mut() {
             *main = sequence;
         }
         branch
@@ -142,7 +164,10 @@ impl Target {
             .members
             .iter()
             .map(|member| member.engine.new_sequence());
-        Branch(sequences.collect())
+        Branch {
+            sequences: sequences.collect(),
+            path: self.mixed.as_ref().map(|_| Path::default()),
+        }
     }
 
     /// Positions that every member has.
@@ -151,14 +176,44 @@ impl Target {
         limits.min().unwrap_or(0)
     }
 
+    /// Tokens that still fit behind a branch, less its last `behind` ones, and the tokens `pending`. Under different
+    /// vocabularies this counts every byte as a token, since a member may have to spell it out.
+    pub(crate) fn room(&self, branch: &Branch, behind: usize, pending: &[u32]) -> usize {
+        match &self.mixed {
+            None => {
+                let used = branch.len() - behind.min(branch.len()) + pending.len();
+                self.max_context().saturating_sub(used)
+            }
+            Some(mixed) => {
+                let pending = mixed.union.text(pending).len();
+                let free = self.members.iter().zip(&branch.sequences).map(|(m, s)| {
+                    let used = s.len() + pending + mixed.union.longest();
+                    m.engine.config().max_context.saturating_sub(used)
+                });
+                free.min().unwrap_or(0)
+            }
+        }
+    }
+
+    /// Whether so many tokens fit behind a branch.
+    pub(crate) fn holds(&self, branch: &Branch, tokens: &[u32]) -> bool {
+        match &self.mixed {
+            None => branch.len() + tokens.len() <= self.max_context(),
+            Some(_) => self.room(branch, 0, tokens) > 0,
+        }
+    }
+
     /// Appends every row's tokens and computes the wanted logits.
-    pub(crate) fn step(&mut self, asks: &mut [Ask<'_>]) -> Result<(), EngineError> {
+    pub(crate) fn step(&mut self, asks: &mut [Ask<'_>]) -> Result<(), Error> {
+        if self.mixed.is_some() {
+            return self.step_mixed(asks);
+        }
         for (index, member) in self.members.iter_mut().enumerate() {
             let mut rows: Vec<Row<'_>> = asks
                 .iter_mut()
                 .filter_map(|ask| {
                     Some(Row {
-                        sequence: ask.branch.0.get_mut(index)?,
+                        sequence: ask.branch.sequences.get_mut(index)?,
                         tokens: ask.tokens,
                         want: ask.want,
                         hooks: ask.hooks.filter(|_| index == 0),
@@ -166,6 +221,32 @@ impl Target {
                 })
                 .collect();
             member.engine.step(&mut rows, &mut member.output)?;
+        }
+        Ok(())
+    }
+
+    /// The same for members of different vocabularies.
+    fn step_mixed(&mut self, asks: &mut [Ask<'_>]) -> Result<(), Error> {
+        let Target { members, mixed, .. } = self;
+        let Some(Mixed {
+            union,
+            prompt_len,
+            places,
+        }) = mixed
+        else {
+            return Ok(());
+        };
+        places.clear();
+        for (index, member) in members.iter_mut().enumerate() {
+            places.push(match index {
+                0 => step_main(member, union, asks)?,
+                _ => step_reader(index, member, union, *prompt_len, asks)?,
+            });
+        }
+        for ask in asks {
+            if let Some(path) = &mut ask.branch.path {
+                path.entries.extend_from_slice(ask.tokens);
+            }
         }
         Ok(())
     }
@@ -178,46 +259,28 @@ impl Target {
         prompt: &[u32],
         hooks: Option<RowHooks<'_>>,
         cancel: &Cancel,
-    ) -> Result<usize, EngineError> {
+    ) -> Result<usize, Error> {
         let mut cached = prompt.len();
         for (index, member) in self.members.iter_mut().enumerate() {
-            let Some(sequence) = branch.0.get_mut(index) else {
+            let Some(sequence) = branch.sequences.get_mut(index) else {
                 continue;
             };
-            let held = sequence.tokens().iter().zip(prompt);
-            let common = held.take_while(|(a, b)| a == b).count();
-            let common = common.min(prompt.len().saturating_sub(1));
-            cached = cached.min(common);
-            sequence.truncate(common);
-            let limit = member.engine.config().max_context;
-            if prompt.len() > limit {
-                return Err(EngineError::ContextFull {
-                    used: common,
-                    wanted: prompt.len() - common,
-                    limit,
-                });
+            let own = match &self.mixed {
+                Some(mixed) => mixed.union.read(index, b"")?,
+                None => None,
+            };
+            let tokens = own.as_deref().unwrap_or(prompt);
+            let held = member.prefill(sequence, tokens, hooks.filter(|_| index == 0), cancel)?;
+            if own.is_none() {
+                cached = cached.min(held);
             }
-            let rest = &prompt[common..];
-            let chunks = rest.len().div_ceil(member.chunk);
-            for (at, tokens) in rest.chunks(member.chunk).enumerate() {
-                let row = Row {
-                    sequence: &mut *sequence,
-                    tokens,
-                    want: match at + 1 == chunks {
-                        true => Want::Last,
-                        false => Want::None,
-                    },
-                    hooks: hooks.filter(|_| index == 0),
-                };
-                let stepped = match cancel.is_cancelled() {
-                    true => Err(EngineError::Cancelled),
-                    false => member.engine.step(&mut [row], &mut member.output),
-                };
-                if let Err(error) = stepped {
-                    sequence.truncate(common);
-                    return Err(error);
-                }
-            }
+        }
+        if let Some(mixed) = &mut self.mixed {
+            branch.path = Some(Path {
+                entries: prompt.to_vec(),
+                ends: (1..=prompt.len()).collect(),
+            });
+            mixed.places = vec![vec![vec![(0, 0)]]; self.members.len()];
         }
         Ok(cached)
     }
@@ -253,76 +316,180 @@ impl Target {
         index: usize,
         mask: Option<&[u32]>,
     ) -> Result<&mut [f32], Error> {
-        let Target { members, combine } = self;
-        match combine {
-            None => Ok(members
-                .first_mut()
-                .and_then(|member| member.output.line_mut(row, index))
-                .unwrap_or_default()),
-            Some(combine) => combine.line(members, row, index, mask),
-        }
+        let Target {
+            members,
+            combine,
+            mixed,
+        } = self;
+        let Some(combine) = combine else {
+            let main = members.first_mut();
+            let line = main.and_then(|member| member.output.line_mut(row, index));
+            return Ok(line.unwrap_or_default());
+        };
+        let place = |member: usize| match &*mixed {
+            None => Some((row, index)),
+            Some(mixed) => mixed.places.get(member)?.get(row)?.get(index).copied(),
+        };
+        let lines = members.iter().enumerate().filter_map(|(at, member)| {
+            let (row, index) = place(at)?;
+            member.output.logits(row).get(index)
+        });
+        combine.line(lines, mask)
     }
 }
 
-impl Combine {
-    fn line(
+impl Member {
+    /// Computes a prompt as far as the sequence does not hold it, and returns how much of it that was.
+    fn prefill(
         &mut self,
-        members: &[Member],
-        row: usize,
-        index: usize,
-        mask: Option<&[u32]>,
-    ) -> Result<&mut [f32], Error> {
-        self.laws.clear();
-        let lines = members
-            .iter()
-            .filter_map(|member| member.output.logits(row).get(index));
-        for line in lines {
-            let mask = mask.filter(|_| self.voting == Voting::Majority);
-            self.laws.push(softmax(line, self.temperature, mask));
+        sequence: &mut Sequence,
+        prompt: &[u32],
+        hooks: Option<RowHooks<'_>>,
+        cancel: &Cancel,
+    ) -> Result<usize, EngineError> {
+        let common = shared(sequence, prompt);
+        sequence.truncate(common);
+        let limit = self.engine.config().max_context;
+        if prompt.len() > limit {
+            return Err(EngineError::ContextFull {
+                used: common,
+                wanted: prompt.len() - common,
+                limit,
+            });
         }
-        let laws: Vec<&[f64]> = self.laws.iter().map(Vec::as_slice).collect();
-        self.row.clear();
-        match self.voting {
-            Voting::Average => {
-                let law = ensemble::average(&laws, &self.weights)?;
-                self.row.extend(law.iter().map(|p| p.ln() as f32));
-            }
-            Voting::Product => {
-                let law = ensemble::product(&laws, &self.weights)?;
-                self.row.extend(law.iter().map(|p| p.ln() as f32));
-            }
-            Voting::Majority => {
-                let winner = ensemble::majority(&laws, &self.weights)?.token;
-                let vocab = laws.first().map_or(0, |law| law.len());
-                self.row.resize(vocab, f32::NEG_INFINITY);
-                self.row[winner as usize] = 0.0;
+        let rest = &prompt[common..];
+        let chunks = rest.len().div_ceil(self.chunk);
+        for (at, tokens) in rest.chunks(self.chunk).enumerate() {
+            let row = Row {
+                sequence: &mut *sequence,
+                tokens,
+                want: match at + 1 == chunks {
+                    true => Want::Last,
+                    false => Want::None,
+                },
+                hooks,
+            };
+            let stepped = match cancel.is_cancelled() {
+                true => Err(EngineError::Cancelled),
+                false => self.engine.step(&mut [row], &mut self.output),
+            };
+            if let Err(error) = stepped {
+                sequence.truncate(common);
+                return Err(error);
             }
         }
-        Ok(&mut self.row)
+        Ok(common)
     }
 }
 
-impl Combine {
-    /// What every member held likely in the last line.
-    fn votes(&self, chosen: u32) -> Vec<Vote> {
-        let members = self.laws.iter().zip(&self.weights).zip(&self.names);
-        members
-            .map(|((law, weight), name)| {
-                let best = (0..law.len()).reduce(|best, id| match law[id] > law[best] {
-                    true => id,
-                    false => best,
-                });
-                let best = best.unwrap_or(0);
-                Vote {
-                    model: name.clone(),
-                    weight: *weight,
-                    token: best as u32,
-                    probability: law.get(best).copied().unwrap_or(0.0),
-                    of_chosen: law.get(chosen as usize).copied().unwrap_or(0.0),
-                }
-            })
-            .collect()
+/// Tokens that a sequence has in common with a prompt, less the last one, which is computed for its logits.
+fn shared(sequence: &Sequence, prompt: &[u32]) -> usize {
+    let held = sequence.tokens().iter().zip(prompt);
+    let common = held.take_while(|(a, b)| a == b).count();
+    common.min(prompt.len().saturating_sub(1))
+}
+
+/// Steps the main model by entries, in as many tokens as each takes.
+fn step_main(
+    member: &mut Member,
+    union: &Union,
+    asks: &mut [Ask<'_>],
+) -> Result<Vec<Vec<(usize, usize)>>, Error> {
+    let mut tokens: Vec<Vec<u32>> = Vec::with_capacity(asks.len());
+    let mut places = Vec::with_capacity(asks.len());
+    for (row, ask) in asks.iter_mut().enumerate() {
+        let mut own = Vec::new();
+        let before = ask.branch.sequences.first().map_or(0, Sequence::len);
+        let mut lines = Vec::new();
+        for entry in ask.tokens {
+            own.extend(union.main_tokens(std::slice::from_ref(entry))?);
+            lines.push((row, own.len() - 1));
+            if let Some(path) = &mut ask.branch.path {
+                path.ends.push(before + own.len());
+            }
+        }
+        places.push(match ask.want {
+            Want::None => Vec::new(),
+            Want::Last => vec![(row, 0)],
+            Want::All => lines,
+        });
+        tokens.push(own);
     }
+    let mut rows: Vec<Row<'_>> = asks
+        .iter_mut()
+        .zip(&tokens)
+        .filter_map(|(ask, tokens)| {
+            Some(Row {
+                sequence: ask.branch.sequences.first_mut()?,
+                tokens,
+                want: ask.want,
+                hooks: ask.hooks,
+            })
+        })
+        .collect();
+    member.engine.step(&mut rows, &mut member.output)?;
+    Ok(places)
+}
+
+/// Steps a member that reads the text anew: one fork of its sequence for every wanted line, all in one batch.
+fn step_reader(
+    index: usize,
+    member: &mut Member,
+    union: &Union,
+    prompt_len: usize,
+    asks: &mut [Ask<'_>],
+) -> Result<Vec<Vec<(usize, usize)>>, Error> {
+    let mut forks: Vec<(usize, Sequence, Vec<u32>)> = Vec::new();
+    let mut places = Vec::with_capacity(asks.len());
+    for (at, ask) in asks.iter().enumerate() {
+        let Some((path, held)) = ask
+            .branch
+            .path
+            .as_ref()
+            .zip(ask.branch.sequences.get(index))
+        else {
+            continue;
+        };
+        let count = ask.tokens.len();
+        let wanted = match ask.want {
+            Want::None => count..count,
+            Want::Last => count - 1..count,
+            Want::All => 0..count,
+        };
+        let mut lines = Vec::with_capacity(wanted.len());
+        for last in wanted {
+            let entries = path.entries.iter().chain(&ask.tokens[..=last]);
+            let entries: Vec<u32> = entries.skip(prompt_len).copied().collect();
+            let tokens = union.read(index, &union.text(&entries))?;
+            let tokens = tokens.unwrap_or_default();
+            let mut fork = held.fork();
+            let common = shared(&fork, &tokens);
+            fork.truncate(common);
+            lines.push((forks.len(), 0));
+            forks.push((at, fork, tokens[common..].to_vec()));
+        }
+        places.push(lines);
+    }
+    let mut rows: Vec<Row<'_>> = forks
+        .iter_mut()
+        .map(|(_, sequence, tokens)| Row {
+            sequence,
+            tokens,
+            want: Want::Last,
+            hooks: None,
+        })
+        .collect();
+    member.engine.step(&mut rows, &mut member.output)?;
+    // The last fork of an ask has read the whole text.
+    for (at, fork, _) in forks {
+        if let Some(sequence) = asks
+            .get_mut(at)
+            .and_then(|ask| ask.branch.sequences.get_mut(index))
+        {
+            *sequence = fork;
+        }
+    }
+    Ok(places)
 }
 
 /// What the edits of a watched plan changed in one position of a row.
@@ -348,27 +515,4 @@ fn steering_norms(main: &Member, row: usize, behind: usize) -> Vec<SteeringNorm>
             })
         })
         .collect()
-}
-
-/// The law of one row of logits at a temperature, among the tokens of the mask.
-fn softmax(line: &[f32], temperature: f64, mask: Option<&[u32]>) -> Vec<f64> {
-    let allowed = |token: usize| {
-        mask.is_none_or(|words| {
-            words
-                .get(token / 32)
-                .is_some_and(|w| w >> (token % 32) & 1 == 1)
-        })
-    };
-    let max = line.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut law: Vec<f64> = line
-        .iter()
-        .enumerate()
-        .map(|(token, x)| match allowed(token) {
-            true => (f64::from(x - max) / temperature).exp(),
-            false => 0.0,
-        })
-        .collect();
-    let total: f64 = law.iter().sum();
-    law.iter_mut().for_each(|p| *p /= total);
-    law
 }

@@ -2,6 +2,7 @@
 
 use super::constraints::Requirements;
 use super::generator::Generator;
+#[cfg(feature = "local")]
 use super::local::LocalGenerator;
 use super::remote::{RemoteGenerator, run_of, trial_of};
 use super::resolve::Resolved;
@@ -12,16 +13,17 @@ use super::store::{PolicyPreset, PolicyStore};
 use super::tune::{Evaluation, Search, Tuned, tune};
 use super::verify::Judge;
 use super::{Policy, run_native};
+use crate::cancel::Cancel;
 use crate::client::{Client, random_seed};
 use crate::error::Error;
 use crate::generation::{Choice, Generation, Route, Warning};
 use crate::remote::Server;
 use crate::request::{GenerateRequest, Origin, Prompt};
+use crate::route::fell_back;
 use mx_remote::Axionic;
 use mx_remote::axionic::{
     AutoTuneRequest, CompareRequest, EvaluatePolicyRequest, PublishPresetRequest,
 };
-use mx_runtime::session::Cancel;
 
 /// The calls about policies; from [`Client::policies`].
 ///
@@ -42,8 +44,8 @@ impl<'a> Policies<'a> {
     }
 
     /// Watches this flag: a run that sees it set ends with what there is.
-    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
-        self.cancel = cancel;
+    pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
+        self.cancel = cancel.into();
         self
     }
 
@@ -52,8 +54,7 @@ impl<'a> Policies<'a> {
     /// # Errors
     /// [`Error`] for anything that cannot be carried out as asked. An output that is not accepted is no error.
     pub fn run(&self, prompt: impl Into<Prompt>, policy: &Policy) -> Result<PolicyRun, Error> {
-        let request = GenerateRequest::new(prompt).include_trace(true);
-        self.run_request(&request, policy)
+        self.run_traced(&GenerateRequest::new(prompt), policy, true)
     }
 
     /// Runs a saved policy on a prompt, with a trace.
@@ -64,7 +65,8 @@ impl<'a> Policies<'a> {
         self.run(prompt, &self.get(id)?)
     }
 
-    /// Runs a request by a policy. What the request says stands over the policy.
+    /// Runs a request by a policy. What the request says stands over the policy. `include_trace` of the request gives
+    /// the run's trace and, in its answer, the tokens of the step that made the winner.
     ///
     /// # Errors
     /// As [`run`](Policies::run).
@@ -73,11 +75,41 @@ impl<'a> Policies<'a> {
         request: &GenerateRequest,
         policy: &Policy,
     ) -> Result<PolicyRun, Error> {
+        self.run_traced(request, policy, request.include_trace == Some(true))
+    }
+
+    /// As [`run_request`](Policies::run_request), with the run's trace and without that of the tokens.
+    ///
+    /// # Errors
+    /// As [`run`](Policies::run).
+    pub fn run_with(&self, request: &GenerateRequest, policy: &Policy) -> Result<PolicyRun, Error> {
+        self.run_traced(request, policy, true)
+    }
+
+    fn run_traced(
+        &self,
+        request: &GenerateRequest,
+        policy: &Policy,
+        trace: bool,
+    ) -> Result<PolicyRun, Error> {
+        let mut run = self.run_anywhere(request, policy)?;
+        if !trace {
+            run.trace = None;
+        }
+        if let Some(generation) = &mut run.generation
+            && let Some(judged) = &mut generation.policy
+        {
+            judged.trace.clone_from(&run.trace);
+        }
+        Ok(run)
+    }
+
+    fn run_anywhere(&self, request: &GenerateRequest, policy: &Policy) -> Result<PolicyRun, Error> {
         if self.client.route()? == Route::Local {
             return self.run_local(request, policy);
         }
         let tried = self.client.server().and_then(|server| match &server {
-            Server::Native(client) => run_native(client, request, policy),
+            Server::Native(client) => run_native(client, request, policy, self.cancel.clone()),
             other => {
                 let mut generator = RemoteGenerator::new(other, self.cancel.clone());
                 self.conduct(&mut generator, None, request, policy)
@@ -91,16 +123,19 @@ impl<'a> Policies<'a> {
             return Err(error);
         }
         let mut run = self.run_local(request, policy)?;
-        let message = format!("the remote call failed, the loaded model answered: {error}");
-        let warning = Warning::new("fallback", message);
         if let Some(generation) = &mut run.generation {
-            generation.route = Route::Fallback;
-            generation.warnings.insert(0, warning.clone());
+            fell_back(generation, &error);
+            run.warnings.clone_from(&generation.warnings);
         }
-        run.warnings.insert(0, warning);
         Ok(run)
     }
 
+    #[cfg(not(feature = "local"))]
+    fn run_local(&self, _request: &GenerateRequest, _policy: &Policy) -> Result<PolicyRun, Error> {
+        Err(crate::client::absent())
+    }
+
+    #[cfg(feature = "local")]
     fn run_local(&self, request: &GenerateRequest, policy: &Policy) -> Result<PolicyRun, Error> {
         let (model, resources) = self.client.local_parts()?;
         let name = model.name().to_owned();
@@ -134,7 +169,7 @@ impl<'a> Policies<'a> {
             warnings.push(Warning::new("budget", message));
         }
         let outputs = request.controls.n.unwrap_or(1);
-        let generation = answer(&outcome, outputs, &mut warnings, request);
+        let generation = answer(&outcome, outputs);
         let mut generation =
             generation.ok_or_else(|| Error::request("policy", "no candidate", "one at least"))?;
         resolved.relabel(&mut generation.settings);
@@ -158,18 +193,15 @@ impl<'a> Policies<'a> {
         let mut all = warnings.clone();
         all.append(&mut generation.warnings);
         generation.warnings = all.clone();
-        let trace = request.include_trace == Some(true);
-        let trace = trace.then(|| {
-            PolicyTrace::Local(Box::new(LocalTrace {
-                policy_name: policy.name.value().cloned(),
-                retry_events: outcome.events.clone(),
-                selection: Some(winner.clone()),
-                candidates: outcome.candidates.clone(),
-                seed,
-                settings: rules.settings.clone(),
-                agreement: outcome.agreement,
-            }))
-        });
+        let trace = LocalTrace {
+            policy_name: policy.name.value().cloned(),
+            retry_events: outcome.events.clone(),
+            selection: Some(winner.clone()),
+            candidates: outcome.candidates.clone(),
+            seed,
+            settings: rules.settings.clone(),
+            agreement: outcome.agreement,
+        };
         let mut run = PolicyRun {
             output: winner.output.clone(),
             accepted: winner.accepted,
@@ -179,7 +211,7 @@ impl<'a> Policies<'a> {
             tokens: winner.tokens,
             constraints_ok: winner.constraints_ok,
             verifier_ok: winner.verifier_ok,
-            trace,
+            trace: Some(PolicyTrace::Local(Box::new(trace))),
             confidence: winner.confidence,
             reason: winner.reason.clone(),
             total_tokens: outcome.total_tokens,
@@ -414,25 +446,16 @@ impl<'a> Policies<'a> {
 }
 
 /// The answer that holds the winner, with the winner first, and the `outputs` best candidates where more are asked for.
-fn answer(
-    outcome: &Outcome,
-    outputs: usize,
-    warnings: &mut Vec<Warning>,
-    request: &GenerateRequest,
-) -> Option<Generation> {
+fn answer(outcome: &Outcome, outputs: usize) -> Option<Generation> {
     let choice = |index: usize| {
         let (answer, row) = &outcome.answers[index];
         let found = answer.choices.get(*row).cloned();
         found.unwrap_or_else(|| Choice::from(&**answer))
     };
     let best = *outcome.order.first()?;
-    let (source, row) = outcome.answers.get(best)?;
+    let (source, _) = outcome.answers.get(best)?;
     let mut answer = Generation::clone(source);
     let first = choice(best);
-    if *row > 0 && answer.trace.take().is_some() && request.include_trace == Some(true) {
-        let message = "the winner is not the first row of its step, whose tokens alone are traced";
-        warnings.push(Warning::new("no_token_trace", message));
-    }
     answer.choices = match outputs {
         0 | 1 => Vec::new(),
         _ => outcome

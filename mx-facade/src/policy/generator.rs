@@ -48,8 +48,10 @@ pub(crate) struct Job {
     pub(crate) request: GenerateRequest,
     /// How many.
     pub(crate) rows: usize,
-    /// Whether log-probabilities are needed.
+    /// Whether log-probabilities are of use.
     pub(crate) logprobs: bool,
+    /// Whether nothing can be decided without them.
+    pub(crate) needs_logprobs: bool,
     /// Moment at which to stop.
     pub(crate) deadline: Option<Duration>,
     /// Tokens after which the weaker half of the rows is given up.

@@ -1,11 +1,11 @@
 //! Candidates of a local model: the rows of one run.
 
 use super::generator::{Batch, Draft, Generator, Job, Sampling};
+use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::generation::{Choice, FinishReason};
 use crate::pipeline::{Loaded, Plan, Resources, Run};
 use crate::request::{Decoding, GenerateRequest, Method, Prompt, Settings, Voting};
-use mx_runtime::session::Cancel;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

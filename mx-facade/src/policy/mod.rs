@@ -86,6 +86,7 @@ mod constraints;
 pub mod constructors;
 mod fields;
 mod generator;
+#[cfg(feature = "local")]
 mod local;
 mod remote;
 mod resolve;
@@ -112,6 +113,7 @@ pub use store::{PolicyPreset, PolicyStore, PolicyStoreError};
 pub use tune::{DEFAULT_TRIALS, Evaluation, MAX_TRIALS, Search, Trial, Tuned};
 pub use verify::{CodeLimits, SandboxError, Verifier};
 
+use crate::cancel::Cancel;
 use crate::client::Client;
 use crate::error::Error;
 use crate::generation::Generation;
@@ -131,8 +133,12 @@ pub(crate) fn governs(request: &GenerateRequest) -> bool {
 ///
 /// # Errors
 /// [`Error`] for anything that cannot be carried out as asked.
-pub(crate) fn answer(client: &Client, request: &GenerateRequest) -> Result<Generation, Error> {
-    let policies = client.policies();
+pub(crate) fn answer(
+    client: &Client,
+    request: &GenerateRequest,
+    cancel: Cancel,
+) -> Result<Generation, Error> {
+    let policies = client.policies().with_cancel(cancel);
     let policy = match (&request.checks.policy, &request.checks.policy_id) {
         (Some(_), Some(_)) => {
             let wanted = "absent beside policy";
@@ -152,10 +158,11 @@ pub(crate) fn run_native(
     service: &Axionic,
     request: &GenerateRequest,
     policy: &Policy,
+    cancel: Cancel,
 ) -> Result<PolicyRun, Error> {
     let policy = remote::with_checks(policy.clone(), request);
     let (mut generation, run) =
-        crate::remote::native::run(service, request, Some(&policy), mx_remote::Cancel::never())?;
+        crate::remote::native::run(service, request, Some(&policy), cancel.into())?;
     let mut run = remote::run_of(run);
     run.warnings.clone_from(&generation.warnings);
     generation.policy = Some(Box::new(run.clone()));

@@ -3,11 +3,11 @@
 use super::generator::{Batch, Draft, Generator, Job, Sampling};
 use super::result::{PolicyRun, PolicyTrace};
 use super::{Policy, tune};
+use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::generation::Choice;
 use crate::remote::Server;
 use crate::request::{GenerateRequest, Method, Prompt};
-use mx_runtime::session::Cancel;
 use mx_sampling::SamplingOptions;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +60,9 @@ impl Generator for RemoteGenerator<'_> {
         if job.rows > 1 {
             request.controls.n = Some(job.rows);
         }
+        if job.needs_logprobs && request.controls.logprobs.is_none() {
+            request.controls.logprobs = Some(0);
+        }
         let seed = request.seed.unwrap_or_default();
         let answer = self.server.generate(&request, || seed)?;
         let choices = match answer.choices.is_empty() {
@@ -76,7 +79,14 @@ impl Generator for RemoteGenerator<'_> {
                     true => share,
                     false => choice.tokens.len(),
                 },
-                logprobs: choice.logprobs.iter().map(|token| token.logprob).collect(),
+                logprobs: match choice.logprobs.is_empty() {
+                    false => choice.logprobs.iter().map(|token| token.logprob).collect(),
+                    true => choice
+                        .served_logprobs
+                        .iter()
+                        .filter_map(|token| token.logprob)
+                        .collect(),
+                },
                 finish_reason: choice.finish_reason,
                 pruned: false,
             })

@@ -9,8 +9,7 @@ use super::seeds::step_seed;
 use super::verify::{ENOUGH, Judge, Verifier, WITNESSES, agreement};
 use crate::error::Error;
 use crate::generation::{FinishReason, Generation, Warning};
-use crate::request::{GenerateRequest, Method, Prompt};
-use mx_runtime::template::Message;
+use crate::request::{GenerateRequest, Message, Method, Prompt};
 use mx_sampling::strategy::schedule::{cooled, diversified, scheduled};
 use std::sync::Arc;
 use std::time::Duration;
@@ -308,6 +307,7 @@ impl Conduct<'_> {
         let many = rules.candidates > 1 || rules.rounds > 1 || rules.revisions > 0;
         let job = Job {
             rows,
+            needs_logprobs: rules.confidence.is_some(),
             logprobs: rules.confidence.is_some() || (many && rules.rerank),
             deadline: self.deadline,
             prune_after: (rules.prune && rows > 1 && !self.sampling.deterministic)
@@ -402,6 +402,7 @@ impl Conduct<'_> {
                 request,
                 rows,
                 logprobs: false,
+                needs_logprobs: false,
                 deadline: self.deadline,
                 prune_after: None,
             })?;

@@ -90,8 +90,10 @@ fn ids_are_file_names() {
             matches!(store.get(id), Err(PolicyStoreError::Id { .. })),
             "{id}"
         );
-        let mut policy = Policy::default();
-        policy.id = id.to_owned().into();
+        let policy = Policy {
+            id: id.to_owned().into(),
+            ..Policy::default()
+        };
         assert!(
             matches!(store.save(&policy), Err(PolicyStoreError::Id { .. })),
             "{id}"
@@ -130,10 +132,12 @@ fn writers_at_once_leave_whole_files() {
             let (store, long) = (store.clone(), &long);
             scope.spawn(move || {
                 for round in 0..10 {
-                    let mut policy = Policy::default();
-                    policy.id = "shared".to_owned().into();
-                    policy.name = format!("{writer}/{round}").into();
-                    policy.description = long.clone().into();
+                    let policy = Policy {
+                        id: "shared".to_owned().into(),
+                        name: format!("{writer}/{round}").into(),
+                        description: long.clone().into(),
+                        ..Policy::default()
+                    };
                     store.save(&policy).unwrap();
                     let read = store.get("shared").unwrap();
                     assert_eq!(read.description.value().unwrap().len(), long.len());

@@ -7,13 +7,14 @@ pub(crate) mod native;
 mod openai;
 
 use crate::error::Error;
-use crate::generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
+use crate::generation::{
+    Choice, Chunk, EngineInfo, FinishReason, Generation, Route, Usage, Warning,
+};
 use crate::request::{GenerateRequest, Method, Origin, Setting};
 use mx_remote::{
     Axionic, AxionicOptions, Cancel, Credentials, OpenAi, OpenAiOptions, Secret, ServerKind,
     Surroundings,
 };
-use mx_runtime::engine::EngineInfo;
 use mx_sampling::SamplingOptions;
 use serde_json::{Map, Value};
 
@@ -115,10 +116,7 @@ impl Server {
         request.known()?;
         request.constraints.check()?;
         Ok(match self {
-            Server::Native(client) => Streaming::Whole(Box::new(Whole {
-                generation: native::generate(client, request, cancel)?,
-                next: 0,
-            })),
+            Server::Native(client) => Streaming::whole(native::generate(client, request, cancel)?),
             Server::OpenAi(client, model) => {
                 let live = openai::Live::open(client, model, request, seed, cancel)?;
                 Streaming::Live(Box::new(live))
@@ -142,6 +140,15 @@ pub(crate) struct Whole {
 }
 
 impl Streaming {
+    /// An answer that is there already.
+    pub(crate) fn whole(generation: Generation) -> Self {
+        let whole = Whole {
+            generation,
+            next: 0,
+        };
+        Streaming::Whole(Box::new(whole))
+    }
+
     pub(crate) fn next(&mut self) -> Option<Result<Chunk, Error>> {
         match self {
             Streaming::Live(live) => live.next(),
@@ -264,7 +271,11 @@ impl Answer {
             method: self.method.unwrap_or_default(),
             route: Route::Remote,
             model: self.model,
-            engine: EngineInfo::new(protocol, address, "remote".to_owned()),
+            engine: EngineInfo {
+                engine: protocol.to_owned(),
+                device: address,
+                weights: "remote".to_owned(),
+            },
             warnings: self.warnings,
             settings: self.settings.into_iter().map(setting).collect(),
             trace: None,

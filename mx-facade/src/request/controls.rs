@@ -4,7 +4,7 @@ use mx_sampling::Method;
 use mx_sampling::strategy::determinantal::AdsOptions;
 use serde::{Deserialize, Serialize};
 
-use super::resolve::{Origin, Origins};
+use super::origin::{Origin, Origins};
 use crate::error::Error;
 use crate::generation::Warning;
 

@@ -1,23 +1,32 @@
 //! What a caller asks for: the same plain data for Rust, the program and, later, the wire.
 
 mod behaviors;
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod constraints;
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod controls;
+mod message;
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
+mod origin;
+#[cfg(feature = "local")]
 mod resolve;
 mod shorthand;
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod steering;
 
 pub use behaviors::BehaviorWatch;
 pub use constraints::{Constraints, GrammarSyntax};
 pub use controls::{Beam, Controls, Decoding, DrafterKind, Drafts, Ensemble, Strategy, Voting};
+pub use message::{Content, Message};
 pub use mx_sampling::Method;
-pub use resolve::{Origin, Setting, Settings};
+pub use origin::{Origin, Setting};
+#[cfg(feature = "local")]
+pub use resolve::Settings;
 pub use shorthand::schema_from_shorthand;
 pub use steering::Steering;
 
 use crate::error::Error;
 use crate::policy::{Checks, Policy};
-use mx_runtime::template::Message;
 use mx_sampling::SamplingOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

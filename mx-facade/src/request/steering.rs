@@ -1,7 +1,7 @@
 //! The fields of a request that steer the model.
 
 use super::BehaviorWatch;
-use super::resolve::{Origin, Origins};
+use super::origin::{Origin, Origins};
 use crate::generation::Warning;
 use mx_steering::apply::{Steer, SteeringSpec, VectorRef};
 use mx_steering::presets::Preset;

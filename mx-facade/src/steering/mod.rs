@@ -16,7 +16,6 @@ pub use measured::MeasuredModel;
 pub use neutral::NeutralDamage;
 pub use reader::ModelReader;
 pub use texts::tokenise;
-pub use watch::BehaviorReport;
 pub(crate) use watch::Watching;
 
 use crate::error::Error;

@@ -2,6 +2,7 @@
 
 use super::{Vectors, edits, hooks_of, shape};
 use crate::error::Error;
+use crate::generation::BehaviorReport;
 use crate::pipeline::Loaded;
 use crate::request::BehaviorWatch;
 use mx_runtime::config::ModelConfig;
@@ -9,25 +10,8 @@ use mx_runtime::engine::EngineError;
 use mx_runtime::hooks::{Capture, Captured, Edit, HookPlan, HookPoint, TokenClass};
 use mx_steering::SteeringError;
 use mx_steering::apply::{self, Steer, SteeringSpec};
-use mx_steering::behaviour::{Correction, Decision, Drift, Monitor, Polarity};
-use serde::Serialize;
+use mx_steering::behaviour::{Correction, Decision, Monitor, Polarity};
 use std::sync::Arc;
-
-/// What was seen of one behaviour in one output.
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
-#[non_exhaustive]
-pub struct BehaviorReport {
-    /// The behaviour.
-    pub behavior: String,
-    /// Scores of the tokens that the model went on from; the last token of an output has none.
-    pub scores: Vec<Drift>,
-    /// Tokens that were chosen under the correction.
-    pub steered_tokens: usize,
-    /// How often the text was begun again.
-    pub regenerations: usize,
-    /// Tokens of the texts that were given up.
-    pub discarded_tokens: usize,
-}
 
 /// The behaviours of a plan, before any token.
 #[derive(Debug, Clone)]

@@ -53,7 +53,7 @@ impl BeamDecoder {
             ..BeamOptions::default()
         };
         // Refuses options out of range before anything is computed.
-        BeamSearch::new(options.clone(), plan.model.config().vocab)?;
+        BeamSearch::new(options.clone(), plan.vocab())?;
         Ok(BeamDecoder {
             target,
             prompt_len: plan.prompt.len(),
@@ -85,7 +85,7 @@ impl BeamDecoder {
             Ok(cached) => cached,
             Err(error) => {
                 self.root = Some(branch);
-                return Err(error.into());
+                return Err(error);
             }
         };
         let held = Held {

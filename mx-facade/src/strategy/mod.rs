@@ -13,8 +13,9 @@ pub(crate) use draft::same_vocabulary;
 use crate::error::Error;
 use crate::generation::Warning;
 use crate::pipeline::Plan;
+use crate::pipeline::combine::Combine;
 use crate::pipeline::lane::Lane;
-use crate::pipeline::target::{Combine, Target};
+use crate::pipeline::target::Target;
 use crate::request::{Decoding, DrafterKind, Drafts};
 use mx_runtime::engine::Engine;
 use mx_runtime::session::{Cancel, Session};
@@ -76,9 +77,10 @@ fn target(plan: &Plan) -> Target {
                 .chain(&plan.ensemble)
                 .map(|model| model.name().to_owned())
                 .collect(),
+            plan.union.clone(),
         )
     });
-    Target::new(engines, combine)
+    Target::new(engines, combine).over(plan.union.clone(), plan.prompt.len())
 }
 
 fn drafter(plan: &Plan, drafts: &Drafts, lane: usize) -> Result<Box<dyn draft::Drafter>, Error> {

@@ -79,10 +79,10 @@ impl Rows {
             Ok(cached) => cached,
             Err(error) => {
                 self.resumed = Some(branch);
-                return Err(error.into());
+                return Err(error);
             }
         };
-        let full = branch.len() >= self.target.max_context();
+        let full = self.target.room(&branch, 0, &[]) == 0;
         let mut copy = Vec::new();
         let count = lanes.len();
         for (index, lane) in lanes.iter_mut().enumerate() {
@@ -169,7 +169,7 @@ impl Rows {
                 });
                 let stepped = target.step(&mut asks);
                 let prepared = preparing.join().unwrap_or(Ok(()));
-                stepped.map_err(Error::from).and(prepared)
+                stepped.and(prepared)
             })?;
         } else {
             target.step(&mut asks)?;
@@ -217,14 +217,13 @@ impl Rows {
             false => row.pending.len() - 1,
         };
         let base = row.branch.len() - drafts.len();
-        let limit = self.target.max_context();
         let mut accepted = 0;
         let first_step = lane.output.steps.len();
         loop {
             let mask = lane.voting_mask()?;
             let line = self.target.line(at, first_line + accepted, mask)?;
             let decision = lane.decide(line, drafts.get(accepted))?;
-            let full = base + accepted >= limit;
+            let full = self.target.room(&row.branch, drafts.len() - accepted, &[]) == 0;
             if lane.is_traced() {
                 let behind = drafts.len() - accepted;
                 lane.about = self.target.about(at, behind, decision.token);
@@ -249,14 +248,13 @@ impl Rows {
 
     /// Tokens that the constraint leaves no choice about, and drafts for what follows.
     fn look_ahead(&mut self, lanes: &mut [Lane]) -> Result<(), Error> {
-        let limit = self.target.max_context();
         for (index, (row, lane)) in self.rows.iter_mut().zip(lanes).enumerate() {
             if !lane.output.goes_on() {
                 continue;
             }
             for token in lane.forced()? {
                 // The forced tokens are computed with the next step, which leaves room for one token more.
-                let full = row.branch.len() + row.pending.len() >= limit;
+                let full = self.target.room(&row.branch, 0, &row.pending) == 0;
                 lane.accept_forced(token, full)?;
                 row.pending.push(token);
                 if !lane.output.goes_on() {
@@ -266,13 +264,22 @@ impl Rows {
             let Some((drafter, length)) = self.drafters.get_mut(index) else {
                 continue;
             };
-            let room = limit.saturating_sub(row.branch.len() + row.pending.len());
+            let room = self.target.room(&row.branch, 0, &row.pending);
             let count = length
                 .next()
                 .min(room)
                 .min(lane.output.tokens_left().saturating_sub(1));
             if count > 0 && lane.output.goes_on() {
                 row.drafts = drafter.draft(lane, count, length)?;
+                // Where an entry can be several tokens, fewer may fit than there are.
+                while !row.drafts.is_empty() {
+                    let drafted = row.drafts.iter().map(|draft| draft.token);
+                    let ahead: Vec<u32> = row.pending.iter().copied().chain(drafted).collect();
+                    if self.target.holds(&row.branch, &ahead) {
+                        break;
+                    }
+                    row.drafts.pop();
+                }
             }
         }
         Ok(())

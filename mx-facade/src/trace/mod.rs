@@ -5,18 +5,26 @@
 
 mod diff;
 mod error;
+#[cfg(feature = "local")]
+mod fingerprint;
 mod identity;
 mod read;
+#[cfg(feature = "local")]
 mod replay;
+#[cfg(feature = "local")]
 mod why;
 
 pub use diff::{Diff, Difference, Divergence, diff};
 pub use error::TraceError;
+#[cfg(feature = "local")]
+pub(crate) use fingerprint::{fingerprint, of_edits};
 pub use identity::{EngineRecord, ModelRecord, NamedModel};
-pub(crate) use identity::{fingerprint, of_edits};
 pub use read::{Limits, parse, read};
+#[cfg(feature = "local")]
 pub use replay::{Replay, replay};
+#[cfg(feature = "local")]
 pub use why::{CutBy, Named, Standing, Verdict, Why, why};
+#[cfg(feature = "local")]
 pub(crate) use why::{Probe, Seen};
 
 use crate::generation::{FinishReason, Route, Warning};
@@ -26,6 +34,7 @@ use serde::{Deserialize, Serialize};
 /// Version of the trace format, counted up when a field changes its meaning.
 pub const TRACE_VERSION: u32 = 3;
 /// Tokens of each law that a step names.
+#[cfg(feature = "local")]
 pub(crate) const LAW_TOKENS: usize = 5;
 
 /// A record of one generation.
@@ -226,6 +235,7 @@ pub struct Stage {
     pub entropy: [f64; 2],
 }
 
+#[cfg(feature = "local")]
 impl TracedOutput {
     /// An output that never began.
     pub(crate) fn empty() -> Self {

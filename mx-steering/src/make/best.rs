@@ -91,7 +91,7 @@ pub fn make_at_best(
         for (done, score) in ranked.iter().enumerate() {
             tell(watch, done, ranked.len(), None)?;
             let effects = effects(&vector.of_layers(&[score.point.layer])?)?;
-            surest.push((certainty(&effects), *score));
+            surest.push((at_least(&effects), *score));
         }
         surest.sort_by(|a, b| b.0.total_cmp(&a.0));
         ranked = surest.into_iter().map(|(_, score)| score).collect();
@@ -106,11 +106,10 @@ pub fn make_at_best(
     Ok((vector, ranked))
 }
 
-/// The mean of some effects in units of its standard error, so that an even effect counts for more than a wild one.
-fn certainty(effects: &[f64]) -> f64 {
-    let deviation = variance(effects).sqrt();
-    let error = (deviation / (effects.len().max(1) as f64).sqrt()).max(f64::MIN_POSITIVE);
-    mean(effects) / error
+/// The mean of some effects less two standard errors: what they surely come to.
+fn at_least(effects: &[f64]) -> f64 {
+    let error = (variance(effects) / effects.len().max(1) as f64).sqrt();
+    mean(effects) - 2.0 * error
 }
 
 impl Contrast {

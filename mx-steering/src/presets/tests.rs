@@ -161,7 +161,13 @@ fn metrics_of_text() {
     assert_eq!(score(&Metric::Json, " {\"a\": 1} "), 1.0);
     assert_eq!(score(&Metric::Json, "Sure: {}"), 0.0);
     assert_eq!(score(&Metric::Form, "City: Rome\nCountry: Italy\n"), 1.0);
-    assert_eq!(score(&Metric::Form, "City: Rome\nCountry:\n"), 0.0);
+    assert_eq!(score(&Metric::Form, "City: Rome\nCountry:\n"), 0.5);
+    assert_eq!(
+        score(&Metric::Form, "Sure!\nCity: Rome\n\nCountry: Italy\nBye"),
+        0.5
+    );
+    assert_eq!(score(&Metric::Form, "Country: Italy\nCity: Rome"), 0.5);
+    assert_eq!(score(&Metric::Form, "It lies in Rome."), 0.0);
     assert_eq!(score(&Metric::Refusal, "I\u{2019}m sorry, no."), 1.0);
     let late = format!("{}I cannot", "Sure. ".repeat(50));
     assert_eq!(score(&Metric::Refusal, &late), 0.0);

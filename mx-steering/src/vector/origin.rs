@@ -37,7 +37,7 @@ pub enum Method {
 }
 
 /// Names of the methods.
-const METHODS: [(&str, Method); 11] = [
+pub(super) const METHODS: [(&str, Method); 11] = [
     ("caa", Method::Caa),
     ("caa_mechanex", Method::CaaMechanex),
     ("few-shot", Method::FewShot),

@@ -94,7 +94,7 @@ fn bad_directions_are_refused() {
 
 #[test]
 fn methods_keep_their_names() {
-    for (name, method) in METHODS {
+    for (name, method) in origin::METHODS {
         assert_eq!(Method::from(name.to_owned()), method);
         assert_eq!(method.name(), name);
     }

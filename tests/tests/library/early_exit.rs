@@ -174,3 +174,91 @@ fn drafts_stand_or_fall_by_the_law() {
         }
     }
 }
+
+/// A model without its last blocks, as a file.
+fn truncated(model: &std::path::Path, layers: usize) -> (tempfile::TempDir, Arc<Model>) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("draft.gguf");
+    let made = xtask::model::truncate(model, layers, &out).unwrap();
+    assert_eq!(made.bytes, std::fs::metadata(&out).unwrap().len());
+    let loaded = load(&out);
+    assert_eq!(loaded.config().layers, layers);
+    (folder, loaded)
+}
+
+#[test]
+fn a_truncated_file_is_the_early_exit() {
+    for name in [
+        "llama_gqa_tied",
+        "llama_q64_q8_0",
+        "llama3_rope_untied",
+        "mistral_swa",
+    ] {
+        let path = data::gguf(name);
+        let whole = load(&path);
+        let layers = whole.config().layers - 1;
+        let (_folder, file) = truncated(&path, layers);
+        let view = whole.engine().early_exit(layers).unwrap();
+        let tokens = [5, 9, 30, 7];
+        assert_eq!(
+            logits(&**file.engine(), &tokens),
+            logits(&*view, &tokens),
+            "{name}"
+        );
+        let text = |model: &Model| {
+            model
+                .tokenizer()
+                .unwrap()
+                .decode(&[40, 41, 42], false)
+                .unwrap()
+        };
+        assert_eq!(text(&file), text(&whole), "{name}");
+    }
+}
+
+#[test]
+fn a_truncated_copy_drafts_for_the_default_model() {
+    let Some(model) = crate::default_model::model("a_truncated_copy_drafts") else {
+        return;
+    };
+    let (_folder, draft) = truncated(model.path(), 10);
+    let mut client = Client::with_model(model);
+    client.add_model("draft", draft);
+    let request = GenerateRequest::new("Count from one to twenty.")
+        .max_tokens(24)
+        .method(Method::Greedy);
+    let plain = client.run(&request).unwrap();
+    let mut drafted = request.include_trace(true);
+    drafted.controls.draft_model = Some("draft".to_owned());
+    let answer = client.run(&drafted).unwrap();
+    assert_eq!(answer.tokens, plain.tokens);
+    let by_file = answer.trace.unwrap().drafts();
+    // The early exit of the same depth proposes the same.
+    drafted.controls.draft_model = Some("self".to_owned());
+    drafted.controls.draft_layers = Some(10);
+    let answer = client.run(&drafted).unwrap();
+    assert_eq!(answer.tokens, plain.tokens);
+    assert_eq!(answer.trace.unwrap().drafts(), by_file);
+    assert!(by_file.0 > 0);
+}
+
+#[test]
+fn what_cannot_be_truncated_is_refused() {
+    let path = data::gguf("llama_gqa_tied");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("draft.gguf");
+    let layers = load(&path).config().layers;
+    for given in [0, layers, usize::MAX] {
+        let error = xtask::model::truncate(&path, given, &out).unwrap_err();
+        assert!(error.to_string().contains("layers is"), "{error}");
+    }
+    assert!(!out.exists());
+    std::fs::copy(&path, &out).unwrap();
+    assert!(
+        xtask::model::truncate(&out, 1, &out).is_err(),
+        "not over itself"
+    );
+    std::fs::write(&out, "GGUF").unwrap();
+    let other = folder.path().join("other.gguf");
+    assert!(xtask::model::truncate(&out, 1, &other).is_err());
+}

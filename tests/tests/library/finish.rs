@@ -1,11 +1,11 @@
 //! How generations end, and what the answer says about them.
 
 use crate::{load, scripted, tiny};
+use mx::Message;
 use mx::{
     Client, Error, ErrorKind, FinishReason, GenerateRequest, Method, Origin, Overflow, Route,
     Setting,
 };
-use mx_runtime::template::Message;
 use mx_tests::data;
 use mx_tests::scripted::{END, Script, token};
 use serde_json::json;
@@ -38,7 +38,7 @@ fn the_model_ends_its_text() {
     );
     assert_eq!((answer.route, answer.method), (Route::Local, Method::TopK));
     assert_eq!(
-        (answer.engine.engine, answer.engine.device.as_str()),
+        (answer.engine.engine.as_str(), answer.engine.device.as_str()),
         ("burn", "flex")
     );
     assert_eq!(answer.model, "scripted");

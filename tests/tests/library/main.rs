@@ -4,6 +4,7 @@
 #[macro_use]
 mod engine_suite;
 
+mod behaviors;
 mod cancel;
 mod client;
 mod closures;
@@ -12,12 +13,14 @@ mod constrain;
 mod default_model;
 mod early_exit;
 mod engines;
+mod ensembles;
 mod fast_mode;
 mod finish;
 mod goldens;
 mod hostile;
 mod mask;
 mod mutations;
+mod policy;
 mod real_server;
 mod remote;
 mod request;

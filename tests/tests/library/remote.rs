@@ -11,13 +11,13 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 /// A server that gives one answer to everything and keeps what it was asked.
-struct Server {
-    url: String,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Server {
-    fn start(status: u16, answer: &Value) -> Self {
+    pub(crate) fn start(status: u16, answer: &Value) -> Self {
         Server::says(status, "application/json", answer.to_string())
     }
 
@@ -63,7 +63,7 @@ impl Server {
         Server { url, asked }
     }
 
-    fn last(&self) -> (String, Value) {
+    pub(crate) fn last(&self) -> (String, Value) {
         self.asked.lock().unwrap().last().cloned().unwrap()
     }
 }

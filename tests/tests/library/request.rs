@@ -1,7 +1,7 @@
 //! Requests as data.
 
+use mx::Message;
 use mx::{Error, ErrorKind, GenerateRequest, Method, Overflow, Prompt};
-use mx_runtime::template::Message;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -403,12 +403,6 @@ fn what_excludes_itself_is_refused_with_the_reason() {
         &["drafts", "ranks"],
     );
     unsupported(
-        refuse(&|r| {
-            r.controls.ensemble_models = vec!["other".to_owned()];
-        }),
-        &["ensemble_models", "vocabulary"],
-    );
-    unsupported(
         refuse(&|r| r.controls.draft_model = Some("nobody".to_owned())),
         &["nobody", "not loaded"],
     );

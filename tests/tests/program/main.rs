@@ -7,6 +7,7 @@ mod generate;
 mod help;
 mod models;
 mod pipes;
+mod policy;
 mod refusals;
 mod steer;
 mod tokenize;

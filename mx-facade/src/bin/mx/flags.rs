@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use crate::controls::{ConstraintFlags, SteeringFlags, StrategyFlags};
+use crate::policy::PolicyCommand;
 use crate::remote::RouteFlags;
 use crate::steer::SteerCommand;
 use crate::trace::TraceCommand;
@@ -57,6 +58,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SteerCommand,
     },
+    /// Run, keep, compare and tune policies
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Show, compare, repeat and question traces of `mx generate --trace`
     Trace {
         #[command(subcommand)]
@@ -95,6 +101,12 @@ pub(crate) struct GenerateFlags {
     pub(crate) strategy: StrategyFlags,
     #[command(flatten)]
     pub(crate) steering: SteeringFlags,
+    /// Run by a policy: the id of a saved one, or a file; exit code 1 where the output is not accepted
+    #[arg(long, value_name = "ID|FILE")]
+    pub(crate) policy: Option<String>,
+    /// Let the policy's verifiers run generated Python, in a process of its own with limits
+    #[arg(long)]
+    pub(crate) allow_code_execution: bool,
     #[command(flatten)]
     pub(crate) route: RouteFlags,
 }

@@ -2,8 +2,9 @@
 
 use crate::flags::GenerateFlags;
 use crate::interrupt::Interrupt;
-use crate::{INTERRUPTED, load, terminal, trace};
+use crate::{FAILURE, INTERRUPTED, load, policy, terminal, trace};
 use anyhow::Context;
+use mx::policy::CodeLimits;
 use mx::{FinishReason, GenerateRequest};
 use std::io::{IsTerminal, Read, stdin};
 use std::path::Path;
@@ -19,7 +20,16 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
     flags.strategy.apply(&mut request);
     flags.steering.apply(&mut request);
     let interrupt = Interrupt::install()?;
-    let client = load::for_request(&flags.model, &flags.route, &request, &interrupt)?;
+    let mut named = request.clone();
+    if let Some(given) = &flags.policy {
+        let policy = policy::find(given)?;
+        policy::name_models(&policy, &mut named);
+        request = request.policy(policy);
+    }
+    let mut client = load::for_request(&flags.model, &flags.route, &named, &interrupt)?;
+    if flags.allow_code_execution {
+        client.set_code_execution(Some(CodeLimits::default()));
+    }
     let several = request.controls.n.is_some_and(|n| n > 1);
     let mut run = client.stream(&request)?.with_cancel(interrupt.current());
 
@@ -56,7 +66,8 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
         }
     }
     Ok(match generation.finish_reason {
-        FinishReason::Cancelled => INTERRUPTED,
+        FinishReason::Cancelled if interrupt.current().is_cancelled() => INTERRUPTED,
+        _ if generation.policy.is_some_and(|run| !run.accepted) => FAILURE,
         _ => 0,
     })
 }

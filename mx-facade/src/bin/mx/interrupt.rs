@@ -2,7 +2,7 @@
 
 use crate::{INTERRUPTED, terminal};
 use anyhow::Context;
-use mx::runtime::session::Cancel;
+use mx::Cancel;
 use std::sync::{Arc, Mutex};
 
 /// Connects Ctrl-C with the work that is under way.

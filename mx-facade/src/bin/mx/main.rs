@@ -11,6 +11,7 @@ mod generate;
 mod interrupt;
 mod load;
 mod models;
+mod policy;
 mod remote;
 mod show;
 mod steer;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Rm { model } => models::remove(&model),
         Command::Tokenize(flags) => tokenize::run(&flags),
         Command::Steer { command } => steer::run(&command),
+        Command::Policy { command } => policy::run(&command),
         Command::Trace { command } => trace::run(&command),
         Command::Devices { json } => doctor::devices(json),
         Command::Doctor => doctor::run(),

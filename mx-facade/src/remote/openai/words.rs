@@ -2,9 +2,8 @@
 
 use super::super::{named, refuse, sampling};
 use crate::error::Error;
-use crate::request::{Constraints, GenerateRequest, GrammarSyntax, Method, Prompt};
+use crate::request::{Constraints, Content, GenerateRequest, GrammarSyntax, Method, Prompt};
 use mx_remote::openai::{ChatMessage, Constraint, JsonSchema, Params};
-use mx_runtime::template::Content;
 use serde_json::Value;
 
 /// Sampling parameters and their names in [`Params`]; what is not here has no name at any server.

@@ -56,14 +56,15 @@ pub(super) fn model(
     lane: usize,
     ahead: bool,
 ) -> Result<Box<dyn Drafter>, Error> {
-    if same_vocabulary(&plan.model, drafter) {
+    if plan.union.is_none() && same_vocabulary(&plan.model, drafter) {
         let same = same::SameVocabulary::new(plan, drafter.engine(), lane)?;
         return Ok(match ahead {
             true => Box::new(ahead::Ahead::new(same)),
             false => Box::new(same),
         });
     }
-    let translated = translated::Translated::new(plan, drafter, ahead)?;
+    let own = translated::tokenizer_of(drafter)?;
+    let translated = translated::Translated::new(plan, drafter.engine(), own, ahead)?;
     Ok(Box::new(translated))
 }
 
@@ -86,6 +87,11 @@ pub(super) fn early_exit(
     let engine = plan.model.engine().early_exit(layers).ok_or_else(|| {
         Error::unsupported("the drafter self", "the engine cannot share its weights")
     })?;
+    if plan.union.is_some() {
+        let own = translated::tokenizer_of(&plan.model)?;
+        let translated = translated::Translated::new(plan, &engine, own, drafts.ahead)?;
+        return Ok(Box::new(translated));
+    }
     let same = same::SameVocabulary::new(plan, &engine, lane)?;
     Ok(match drafts.ahead {
         true => Box::new(ahead::Ahead::new(same.sharing_threads())),

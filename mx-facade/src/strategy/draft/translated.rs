@@ -29,24 +29,24 @@ pub(super) struct Translated {
 }
 
 impl Translated {
-    pub(super) fn new(plan: &Plan, drafter: &Loaded, ahead: bool) -> Result<Self, Error> {
-        let tokenizer = |model: &Loaded| {
-            model.tokenizer().cloned().ok_or_else(|| {
-                let reason =
-                    "it has another vocabulary than the model, and one of the two has no tokenizer";
-                Error::unsupported(format!("draft_model {}", model.name()), reason)
-            })
-        };
-        let engine = Arc::clone(drafter.engine());
-        let size = |model: &Loaded| model.config().layers * model.config().d_model;
+    pub(super) fn new(
+        plan: &Plan,
+        engine: &Arc<dyn Engine>,
+        own: Arc<dyn Tokenizer>,
+        ahead: bool,
+    ) -> Result<Self, Error> {
+        let size = |engine: &Arc<dyn Engine>| engine.config().parameters() as f64;
         Ok(Translated {
             sequence: engine.new_sequence(),
             output: StepOutput::new(),
             limit: engine.config().max_context,
-            engine,
-            target: tokenizer(&plan.model)?,
-            own: tokenizer(drafter)?,
-            cost: (size(drafter) as f64 / size(&plan.model).max(1) as f64).min(1.0),
+            engine: Arc::clone(engine),
+            target: match &plan.union {
+                Some(union) => union.tokenizer(),
+                None => tokenizer_of(&plan.model)?,
+            },
+            own,
+            cost: (size(engine) / size(plan.model.engine()).max(1.0)).min(1.0),
             degraded: ahead,
         })
     }
@@ -93,6 +93,15 @@ impl Translated {
         bytes.truncate(whole);
         Ok(String::from_utf8(bytes).unwrap_or_default())
     }
+}
+
+/// The tokenizer of a model whose drafts go through text.
+pub(super) fn tokenizer_of(model: &Loaded) -> Result<Arc<dyn Tokenizer>, Error> {
+    model.tokenizer().cloned().ok_or_else(|| {
+        let reason =
+            "the vocabularies of model and draft model differ, and this one has no tokenizer";
+        Error::unsupported(format!("draft_model {}", model.name()), reason)
+    })
 }
 
 impl Drafter for Translated {

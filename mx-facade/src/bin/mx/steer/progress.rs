@@ -2,7 +2,7 @@
 
 use crate::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use mx::runtime::session::Cancel;
+use mx::Cancel;
 use mx::steer::make::Progress;
 use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;

@@ -1,116 +1,13 @@
-//! One error, and one table of what it means outside: exit code and HTTP status.
+//! What errors mean outside: exit code of the program, HTTP status of a server.
 
-use crate::policy::{PolicyStoreError, SandboxError};
-use mx_constrain::ConstrainError;
-use mx_runtime::engine::EngineError;
-use mx_runtime::engine::cpu::CpuError;
-use mx_runtime::error::LoadError;
-use mx_runtime::source::SourceError;
-use mx_runtime::template::TemplateError;
-use mx_runtime::tokenizer::TokenizerError;
-use mx_sampling::SamplingError;
+use super::Error;
+#[cfg(feature = "local")]
+use mx_runtime::{
+    engine::{EngineError, cpu::CpuError},
+    error::LoadError,
+    source::SourceError,
+};
 use mx_steering::SteeringError;
-use mx_steering::format::FormatError;
-use mx_steering::store::StoreError;
-
-/// Anything that keeps a request from being answered.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A field of the request has a value that cannot be used.
-    #[error("{field} is {given}, wanted {wanted}")]
-    Request {
-        /// The field, as the request spells it.
-        field: String,
-        /// Its value.
-        given: String,
-        /// What would be accepted.
-        wanted: String,
-    },
-    /// The request names a field that does not exist.
-    #[error("field {field} is unknown")]
-    UnknownField {
-        /// The field.
-        field: String,
-    },
-    /// Something that exists but is not built into this version or program.
-    #[error("{what} is not supported: {reason}")]
-    Unsupported {
-        /// The field or value.
-        what: String,
-        /// Why.
-        reason: String,
-    },
-    /// The client has neither a key nor a model.
-    #[error(
-        "no model: name one with Client::builder().model(…), or set a key for remote execution"
-    )]
-    NoModel,
-    /// The prompt does not fit the model.
-    #[error("prompt has {tokens} tokens, the model's context holds {limit}{}", hint(*.limit))]
-    PromptTooLong {
-        /// Tokens of the prompt.
-        tokens: usize,
-        /// The model's context.
-        limit: usize,
-    },
-    /// A prompt without a token, for a model that has no token to begin with.
-    #[error("prompt is empty, and the model has no token to begin with")]
-    EmptyPrompt,
-    /// A model cannot be found or fetched.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A model cannot be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The chat template cannot render the messages.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// Text cannot be turned into tokens, or back.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// A sampling parameter or a row of logits.
-    #[error(transparent)]
-    Sampling(#[from] SamplingError),
-    /// A constraint that cannot be compiled, or that exceeds a limit on the way.
-    #[error(transparent)]
-    Constrain(#[from] ConstrainError),
-    /// A steering vector that cannot be made or does not fit.
-    #[error(transparent)]
-    Steering(#[from] SteeringError),
-    /// A file of a steering vector.
-    #[error(transparent)]
-    SteeringFile(#[from] FormatError),
-    /// The store of steering vectors.
-    #[error(transparent)]
-    VectorStore(#[from] StoreError),
-    /// A trace that cannot be read or carried out.
-    #[error(transparent)]
-    Trace(#[from] crate::trace::TraceError),
-    /// The store of policies.
-    #[error(transparent)]
-    PolicyStore(#[from] PolicyStoreError),
-    /// Generated code that is to be run and cannot be.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    /// A server.
-    #[error(transparent)]
-    Remote(#[from] mx_remote::Error),
-    /// The engine.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The caller asked to stop before anything was produced.
-    #[error("cancelled")]
-    Cancelled,
-}
-
-fn hint(limit: usize) -> &'static str {
-    if limit == 0 {
-        ""
-    } else {
-        "; shorten it, or set on_overflow to truncate_prompt"
-    }
-}
 
 /// What an error means to someone who must react to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -223,52 +120,50 @@ impl Error {
                 ErrorKind::InvalidRequest
             }
             Error::Constrain(_) => ErrorKind::Sampling,
-            Error::Steering(SteeringError::Cancelled) => ErrorKind::Cancelled,
+            Error::Steering(SteeringError::Cancelled) | Error::Cancelled => ErrorKind::Cancelled,
             Error::Steering(_) | Error::SteeringFile(_) | Error::VectorStore(_) => {
                 ErrorKind::InvalidRequest
             }
-            Error::PolicyStore(_) => ErrorKind::InvalidRequest,
-            Error::Sandbox(_) => ErrorKind::Unsupported,
-            Error::Template(_) | Error::Tokenizer(_) | Error::Trace(_) => ErrorKind::InvalidRequest,
-            Error::Unsupported { .. } => ErrorKind::Unsupported,
+            Error::PolicyStore(_) | Error::Trace(_) => ErrorKind::InvalidRequest,
+            Error::Sandbox(_) | Error::Unsupported { .. } => ErrorKind::Unsupported,
             Error::Remote(error) => remote_kind(error),
             Error::NoModel => ErrorKind::ModelNotFound,
             Error::PromptTooLong { .. } => ErrorKind::ContextOverflow,
-            Error::Source(error) => source_kind(error),
-            Error::Load(LoadError::Io { .. }) => ErrorKind::ModelNotFound,
-            Error::Load(LoadError::Device(_)) => ErrorKind::Device,
-            Error::Load(LoadError::CpuDevice { .. }) => ErrorKind::InvalidRequest,
-            Error::Load(LoadError::Cpu(CpuError::Limit {
-                what: "threads", ..
-            })) => ErrorKind::InvalidRequest,
-            Error::Load(LoadError::Cpu(_)) => ErrorKind::Unsupported,
-            Error::Load(_) => ErrorKind::InvalidModel,
             Error::Sampling(error) if error.is_parameter() => ErrorKind::InvalidRequest,
             Error::Sampling(_) => ErrorKind::Sampling,
-            Error::Engine(EngineError::Cancelled) | Error::Cancelled => ErrorKind::Cancelled,
-            Error::Engine(EngineError::ContextFull { .. }) => ErrorKind::ContextOverflow,
-            Error::Engine(EngineError::Device { .. }) => ErrorKind::Device,
-            Error::Engine(_) => ErrorKind::InvalidRequest,
+            #[cfg(feature = "local")]
+            Error::Template(_) | Error::Tokenizer(_) => ErrorKind::InvalidRequest,
+            #[cfg(feature = "local")]
+            Error::Source(error) => source_kind(error),
+            #[cfg(feature = "local")]
+            Error::Load(error) => load_kind(error),
+            #[cfg(feature = "local")]
+            Error::Engine(error) => engine_kind(error),
         }
     }
+}
 
-    pub(crate) fn request(
-        field: &str,
-        given: impl std::fmt::Display,
-        wanted: impl Into<String>,
-    ) -> Self {
-        Error::Request {
-            field: field.to_owned(),
-            given: given.to_string(),
-            wanted: wanted.into(),
-        }
+#[cfg(feature = "local")]
+fn load_kind(error: &LoadError) -> ErrorKind {
+    match error {
+        LoadError::Io { .. } => ErrorKind::ModelNotFound,
+        LoadError::Device(_) => ErrorKind::Device,
+        LoadError::CpuDevice { .. } => ErrorKind::InvalidRequest,
+        LoadError::Cpu(CpuError::Limit {
+            what: "threads", ..
+        }) => ErrorKind::InvalidRequest,
+        LoadError::Cpu(_) => ErrorKind::Unsupported,
+        _ => ErrorKind::InvalidModel,
     }
+}
 
-    pub(crate) fn unsupported(what: impl Into<String>, reason: impl Into<String>) -> Self {
-        Error::Unsupported {
-            what: what.into(),
-            reason: reason.into(),
-        }
+#[cfg(feature = "local")]
+fn engine_kind(error: &EngineError) -> ErrorKind {
+    match error {
+        EngineError::Cancelled => ErrorKind::Cancelled,
+        EngineError::ContextFull { .. } => ErrorKind::ContextOverflow,
+        EngineError::Device { .. } => ErrorKind::Device,
+        _ => ErrorKind::InvalidRequest,
     }
 }
 
@@ -287,6 +182,7 @@ fn remote_kind(error: &mx_remote::Error) -> ErrorKind {
     }
 }
 
+#[cfg(feature = "local")]
 fn source_kind(error: &SourceError) -> ErrorKind {
     use SourceError as S;
     match error {

@@ -4,6 +4,7 @@ use crate::policy::PolicyRun;
 use crate::request::{Method, Setting};
 use crate::trace::Trace;
 use mx_remote::openai::TokenLogprob;
+use mx_steering::behaviour::Drift;
 use serde::Serialize;
 
 /// What was generated, and how.
@@ -26,6 +27,9 @@ pub struct Generation {
     /// before or after temperature and truncation, is the server's own choice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub served_logprobs: Vec<TokenLogprob>,
+    /// Scores of the behaviours that were watched for, token by token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behaviors: Vec<BehaviorReport>,
     /// All outputs, best or first first, where more than one was asked for; the fields above are those of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<Choice>,
@@ -74,6 +78,9 @@ pub struct Choice {
     /// The same as a server gave them; see [`Generation::served_logprobs`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub served_logprobs: Vec<TokenLogprob>,
+    /// Scores of the behaviours that were watched for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behaviors: Vec<BehaviorReport>,
     /// What the choice among candidates went by: the mean log-probability a token under the model's own law, or the
     /// score of a beam search.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +109,7 @@ impl From<&Generation> for Choice {
             stop_text: answer.stop_text.clone(),
             logprobs: answer.logprobs.clone(),
             served_logprobs: answer.served_logprobs.clone(),
+            behaviors: answer.behaviors.clone(),
             score: None,
         }
     }
@@ -140,6 +148,22 @@ impl From<&mx_runtime::engine::EngineInfo> for EngineInfo {
             weights: info.weights.clone(),
         }
     }
+}
+
+/// What was seen of one behaviour in one output.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct BehaviorReport {
+    /// The behaviour.
+    pub behavior: String,
+    /// Scores of the tokens that the model went on from; the last token of an output has none.
+    pub scores: Vec<Drift>,
+    /// Tokens that were chosen under the correction.
+    pub steered_tokens: usize,
+    /// How often the text was begun again.
+    pub regenerations: usize,
+    /// Tokens of the texts that were given up.
+    pub discarded_tokens: usize,
 }
 
 /// What one step added to an output.

@@ -24,6 +24,11 @@ pub fn policies_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     data_dir(env).map(|dir| dir.join("policies"))
 }
 
+/// The folder of behaviours below [`data_dir`].
+pub fn behaviours_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    data_dir(env).map(|dir| dir.join("behaviors"))
+}
+
 /// The folder of steering vectors below [`data_dir`].
 pub fn vectors_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     data_dir(env).map(|dir| dir.join("vectors"))

@@ -94,7 +94,9 @@ pub mod trace;
 pub use cancel::Cancel;
 pub use client::{Client, ClientBuilder, Request};
 pub use error::{Error, ErrorKind};
-pub use generation::{Choice, Chunk, FinishReason, Generation, Route, Usage, Warning};
+pub use generation::{
+    BehaviorReport, Choice, Chunk, FinishReason, Generation, Route, Usage, Warning,
+};
 pub use policy::Policy;
 #[cfg(feature = "local")]
 pub use request::Settings;

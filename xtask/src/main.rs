@@ -8,7 +8,7 @@ use mx_runtime::device::DeviceId;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use xtask::maskbench::command::{Answer, Maskbench, SchemaSuite, WORKER};
-use xtask::{bench, golden, maskbench, model, tidy, validity};
+use xtask::{bench, golden, maskbench, model, sae, tidy, validity};
 
 /// Goldens, benchmarks and checks of the mx workspace.
 #[derive(Parser)]
@@ -59,6 +59,8 @@ enum Command {
         #[arg(long, default_value_t = 256)]
         max_tokens: usize,
     },
+    /// Train a small sparse autoencoder on a model's own activations, in SAELens' form
+    Sae(sae::Options),
     /// Make models from models
     Model {
         #[command(subcommand)]
@@ -150,6 +152,22 @@ fn main() -> anyhow::Result<ExitCode> {
                 true => ExitCode::SUCCESS,
                 false => ExitCode::FAILURE,
             })
+        }
+        Command::Sae(options) => {
+            let trained = sae::run(&sae::model(&options)?, &options)?;
+            trained
+                .sae
+                .save(&options.out)
+                .map_err(anyhow::Error::from)?;
+            let left = trained.unexplained.last().copied().unwrap_or(1.0);
+            println!(
+                "{} rows, {} features; {:.1} % of the variance explained; written to {}",
+                trained.rows,
+                options.features,
+                100.0 * (1.0 - left),
+                options.out.display()
+            );
+            Ok(ExitCode::SUCCESS)
         }
         Command::Model {
             command: model::ModelCommand::Truncate { layers, model, out },

@@ -6,7 +6,7 @@ use crate::generation::Generation;
 use crate::pipeline::{Loaded, Plan, Resources, Run};
 use crate::request::GenerateRequest;
 use crate::route::Fallback;
-use crate::steering::Vectors;
+use crate::steering::{BehaviourStore, Vectors};
 use crate::stream::{Fallen, Stream};
 use crate::trace::Trace;
 use mx_runtime::device::DeviceId;
@@ -32,6 +32,10 @@ impl Local {
         self.store = crate::home::models_dir(env).map(Store::new);
         if let Some(folder) = crate::home::vectors_dir(env) {
             self.resources.vectors = Vectors::new(VectorStore::new(folder));
+        }
+        if let Some(folder) = crate::home::behaviours_dir(env) {
+            let vectors = std::mem::take(&mut self.resources.vectors);
+            self.resources.vectors = vectors.with_behaviours(BehaviourStore::new(folder));
         }
         self.sources = source::Options::from_env(env);
     }

@@ -5,10 +5,11 @@ use super::output::Output;
 use super::union::Union;
 use super::{Plan, TokenMask};
 use crate::error::Error;
+use crate::steering::Watching;
 use crate::trace::{
     DraftRound, LAW_TOKENS, Likely, Probe, SteeringNorm, TokenSource, TraceStep, Vote,
 };
-use mx_runtime::hooks::HookPlan;
+use mx_runtime::hooks::{Captured, HookPlan};
 use mx_runtime::tokenizer::Tokenizer;
 use mx_sampling::strategy::SparseLaw;
 use mx_sampling::strategy::determinantal::{AdsOptions, MAX_POOL};
@@ -35,6 +36,10 @@ pub(crate) struct Lane {
     pub(crate) about: About,
     /// One step that is looked at closely.
     pub(crate) probe: Option<Probe>,
+    /// Behaviours that are watched for.
+    pub(crate) watching: Option<Watching>,
+    /// The mask in its first state, for a text that may be begun again.
+    first_mask: Option<Box<dyn TokenMask>>,
 }
 
 /// What the decoder knows of a step and the lane does not.
@@ -120,7 +125,53 @@ impl Lane {
             raw: RawRow::default(),
             about: About::default(),
             probe: None,
+            watching: plan.watching.clone(),
+            first_mask: None,
         })
+    }
+
+    /// Keeps what a text needs that is begun again.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a mask that cannot be copied.
+    pub(crate) fn prepare_to_begin_again(&mut self) -> Result<(), Error> {
+        let may = self
+            .watching
+            .as_ref()
+            .is_some_and(Watching::may_begin_again);
+        if let Some(mask) = self.mask.as_ref().filter(|_| may) {
+            self.first_mask = Some(mask.fork()?);
+        }
+        Ok(())
+    }
+
+    /// Looks at the rows of the tokens just computed. Whether the text is to be begun again.
+    pub(crate) fn watch(&mut self, captured: &[Captured], row: usize) -> Result<bool, Error> {
+        let Some(watching) = &mut self.watching else {
+            return Ok(false);
+        };
+        let again = watching.observe(captured, row)?;
+        self.hooks = Some(watching.plan()?);
+        Ok(again)
+    }
+
+    /// The lane before its first token, its behaviours corrected.
+    pub(crate) fn begin_again(&mut self, plan: &Plan) -> Result<(), Error> {
+        let mut fresh = Lane::new(plan, self.output.index)?;
+        fresh.mask = self
+            .first_mask
+            .as_ref()
+            .map(|mask| mask.fork())
+            .transpose()?;
+        fresh.first_mask = self.first_mask.take();
+        fresh.probe = self.probe.take();
+        if let Some(mut watching) = self.watching.take() {
+            watching.restart(self.output.tokens.len());
+            fresh.hooks = Some(watching.plan()?);
+            fresh.watching = Some(watching);
+        }
+        *self = fresh;
+        Ok(())
     }
 
     /// The tokens allowed next, for an ensemble that votes.

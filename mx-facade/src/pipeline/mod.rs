@@ -30,8 +30,8 @@ pub use stop::{StopDetector, StopStep};
 
 use crate::error::Error;
 use crate::generation::Warning;
-use crate::request::{Decoding, GenerateRequest, Overflow, Prompt, Settings};
-use crate::steering::Vectors;
+use crate::request::{Constraints, Decoding, GenerateRequest, Overflow, Prompt, Settings};
+use crate::steering::{Vectors, Watching};
 use crate::trace::{Named, NamedModel};
 use mx_constrain::{Constraint, ConstraintSpec};
 use mx_runtime::hooks::HookPlan;
@@ -74,6 +74,8 @@ pub struct Plan {
     pub(crate) constraint: Option<Constraint>,
     /// Edits inside the forward pass.
     pub(crate) hooks: Option<Arc<HookPlan>>,
+    /// Behaviours that are watched for.
+    pub(crate) watching: Option<Watching>,
     pub(crate) prompt: Vec<u32>,
     /// Whether the text to come goes on where the prompt stops.
     pub(crate) continued: bool,
@@ -180,26 +182,47 @@ impl Plan {
                 chain.temperature = Some(1.0);
             }
         }
-        let spec = request.constraints.spec();
+        let json = request.steering.wants_json().then(|| Constraints {
+            json_mode: Some(true),
+            ..Constraints::default()
+        });
+        let json = json.as_ref().and_then(Constraints::spec);
+        let spec = request.constraints.spec().or(json);
         let compile = |spec: ConstraintSpec| match &union {
             Some(union) => union.constraint(&spec, &eos_tokens),
             None => model.constraint(&spec),
         };
         let constraint = spec.map(compile).transpose()?;
         let mut hooks = None;
+        let mut edits = mx_steering::apply::Plan::default();
         if settings.steering != SteeringSpec::default() {
-            let plan = resources
+            let plan_of_edits = resources
                 .vectors
                 .compile(&settings.steering, &model, &prompt)?;
-            let told = plan.warnings.iter().map(ToString::to_string);
+            let told = plan_of_edits.warnings.iter().map(ToString::to_string);
             warnings.extend(told.map(|told| Warning::new("steering", told)));
-            if !plan.is_empty() {
-                let mut plan = crate::steering::hooks(&plan, &model)?;
+            if !plan_of_edits.is_empty() {
+                let mut plan = crate::steering::hooks(&plan_of_edits, &model)?;
                 if settings.include_trace {
                     plan = plan.watched();
                 }
                 hooks = Some(Arc::new(plan));
             }
+            edits = plan_of_edits;
+        }
+        let mut watching = None;
+        if !request.steering.behaviors.is_empty() {
+            alone(&settings, union.is_some())?;
+            let made = Watching::new(
+                &request.steering.behaviors,
+                request.steering.force_steering,
+                &resources.vectors,
+                &model,
+                &edits,
+                settings.include_trace,
+            )?;
+            hooks = Some(made.plan()?);
+            watching = Some(made);
         }
         let continued = prompt::is_continued(&model, request);
         let traced = settings.include_trace.then(|| {
@@ -227,6 +250,7 @@ impl Plan {
             member_temperature,
             constraint,
             hooks,
+            watching,
             continued,
             settings,
             prompt,
@@ -284,6 +308,28 @@ impl Plan {
     /// What was ignored, replaced or cut so far.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+}
+
+/// Refuses strategies under which a text is not written token by token.
+fn alone(settings: &Settings, union: bool) -> Result<(), Error> {
+    let refused = |what: &str, reason| Err(Error::unsupported(what, reason));
+    if union {
+        return refused(
+            "behaviors in an ensemble of different tokenizers",
+            "what the members decide about are not the main model's tokens, whose rows are scored",
+        );
+    }
+    match &settings.strategy.decoding {
+        Decoding::Rows { drafts: None, .. } => Ok(()),
+        Decoding::Rows { .. } => refused(
+            "behaviors with drafts",
+            "every token decides whether the next one is steered, so that a draft is verified under the wrong law",
+        ),
+        Decoding::Beam(_) => refused(
+            "behaviors under a beam search",
+            "steering by what a beam has written makes the laws of the beams differ, which a search cannot rank",
+        ),
     }
 }
 

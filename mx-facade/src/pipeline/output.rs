@@ -92,6 +92,7 @@ impl Output {
             stop_text: self.stop_text,
             logprobs: self.logprobs,
             served_logprobs: Vec::new(),
+            behaviors: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use super::lane::Lane;
 use super::{Chunk, Plan, TokenMask};
 use crate::error::Error;
 use crate::generation::{Choice, FinishReason, Generation, Route, Usage, Warning};
+use crate::steering::Watching;
 use crate::strategy::{Decoder, Round};
 use crate::trace::{
     ModelRecord, Named, Probe, Seen, TRACE_VERSION, TokenSource, Trace, TraceError, TracedOutput,
@@ -231,6 +232,7 @@ impl Run {
                 continue;
             };
             steps.push(std::mem::take(&mut lane.output.steps));
+            let behaviors = lane.watching.as_ref().map(Watching::reports);
             let mut choice = lane.output.into_choice(index);
             // Entries that the model lacks are none of its tokens, and a caller may want to go on from these.
             if let Some(Ok(own)) = self
@@ -241,6 +243,7 @@ impl Run {
             {
                 choice.tokens = own;
             }
+            choice.behaviors = behaviors.unwrap_or_default();
             choices.push(choice);
         }
         let settings = &self.plan.settings;
@@ -289,6 +292,7 @@ impl Run {
             stop_text: first.stop_text,
             logprobs: first.logprobs,
             served_logprobs: Vec::new(),
+            behaviors: first.behaviors,
             choices: match choices.len() {
                 0 | 1 => Vec::new(),
                 _ => choices,
@@ -385,6 +389,7 @@ impl Run {
         } else {
             let started = Instant::now();
             let round = Round {
+                plan: &self.plan,
                 prompt: &self.plan.prompt,
                 cancel: &self.cancel,
             };
@@ -405,8 +410,13 @@ impl Run {
                 false => (0..strategy.n).collect(),
             });
         }
+        let held_back = self
+            .plan
+            .watching
+            .as_ref()
+            .is_some_and(Watching::may_begin_again);
         if strategy.candidates == strategy.n {
-            for lane in &mut self.lanes {
+            for lane in self.lanes.iter_mut().filter(|_| done || !held_back) {
                 self.chunks.append(&mut lane.output.chunks);
             }
         } else if let Some(chosen) = &self.chosen {

@@ -285,6 +285,12 @@ impl Target {
         Ok(cached)
     }
 
+    /// What was read in the main model in the last step.
+    pub(crate) fn captured(&self) -> &[Captured] {
+        let main = self.members.first();
+        main.map(|main| main.output.captures()).unwrap_or_default()
+    }
+
     /// What a trace says of the line read last: the votes, and what steering changed at the position `behind` places before
     /// the end of row `row` of the last step.
     pub(crate) fn about(&self, row: usize, behind: usize, token: u32) -> About {

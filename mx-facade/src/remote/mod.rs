@@ -264,6 +264,7 @@ impl Answer {
             stop_text: None,
             logprobs: Vec::new(),
             served_logprobs: first.served_logprobs,
+            behaviors: Vec::new(),
             choices,
             usage: self.usage,
             seed: self.seed,

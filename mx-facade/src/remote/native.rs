@@ -56,6 +56,11 @@ pub(crate) fn run(
     refuse(!request.constraints.choices.is_empty(), "choices", no_field)?;
     refuse(request.controls.drafter.is_some(), "drafter", no_field)?;
     refuse(
+        !request.steering.behaviors.is_empty(),
+        "behaviors",
+        "they are watched for inside the model: run it locally",
+    )?;
+    refuse(
         request.steering.steering.is_some(),
         "steering",
         "the service takes one vector: use steering_vector and steering_strength",

@@ -1,5 +1,6 @@
 //! What a caller asks for: the same plain data for Rust, the program and, later, the wire.
 
+mod behaviors;
 #[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod constraints;
 #[cfg_attr(not(feature = "local"), allow(dead_code))]
@@ -13,6 +14,7 @@ mod shorthand;
 #[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod steering;
 
+pub use behaviors::BehaviorWatch;
 pub use constraints::{Constraints, GrammarSyntax};
 pub use controls::{Beam, Controls, Decoding, DrafterKind, Drafts, Ensemble, Strategy, Voting};
 pub use message::{Content, Message};

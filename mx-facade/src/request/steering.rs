@@ -1,8 +1,10 @@
 //! The fields of a request that steer the model.
 
+use super::BehaviorWatch;
 use super::origin::{Origin, Origins};
 use crate::generation::Warning;
 use mx_steering::apply::{Steer, SteeringSpec, VectorRef};
+use mx_steering::presets::Preset;
 use serde::{Deserialize, Serialize};
 
 /// What steers the model. In JSON these stand beside the other fields of a [`GenerateRequest`](super::GenerateRequest).
@@ -19,15 +21,28 @@ pub struct Steering {
     /// measured strength unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steering_strength: Option<f32>,
-    /// A preset by its name, for example `brevity`.
+    /// A preset by its name, for example `brevity` or `tone_control.warm`. `json_compliance` is a constraint, the same as
+    /// `json_mode`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steering_preset: Option<String>,
+    /// Behaviours to watch for while the text is written, by name or with how they are watched.
+    #[serde(skip_serializing_if = "Vec::is_empty", alias = "behavior_names")]
+    pub behaviors: Vec<BehaviorWatch>,
+    /// Steer against the behaviours from the first token on, whatever is seen; for those that do not say themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force_steering: Option<bool>,
 }
 
 impl Steering {
     /// Whether nothing steers.
     pub fn is_empty(&self) -> bool {
         self == &Steering::default()
+    }
+
+    /// Whether the preset is the one that is a constraint.
+    pub(crate) fn wants_json(&self) -> bool {
+        let preset = self.steering_preset.as_deref();
+        preset.and_then(|name| name.parse().ok()) == Some(Preset::JsonCompliance)
     }
 
     /// Everything that steers, as one list.
@@ -42,7 +57,10 @@ impl Steering {
             spec.vectors
                 .push(Steer::new(vector.clone()).strength(strength));
         }
-        if let Some(preset) = &self.steering_preset {
+        if self.wants_json() {
+            let message = "the preset json_compliance is a constraint on the output, not a vector";
+            warnings.push(Warning::new("constraint", message));
+        } else if let Some(preset) = &self.steering_preset {
             let mut steer = Steer::new(preset.as_str());
             if self.steering_vector.is_none() {
                 steer.strength = self.steering_strength;
@@ -56,6 +74,14 @@ impl Steering {
             let message =
                 "steering_strength has no effect without steering_vector or steering_preset";
             warnings.push(Warning::new("no_effect", message));
+        }
+        if self.behaviors.is_empty() {
+            if self.force_steering == Some(true) {
+                let message = "force_steering has no effect without behaviors";
+                warnings.push(Warning::new("no_effect", message));
+            }
+        } else {
+            origins.add_serde("behaviors", &self.behaviors, Origin::Request);
         }
         if spec != SteeringSpec::default() {
             origins.add_serde("steering", &spec, Origin::Request);

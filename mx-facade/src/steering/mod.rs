@@ -1,5 +1,6 @@
 //! Steering of local models: where vectors come from, and how they become edits of the forward pass.
 
+mod behaviours;
 mod edits;
 mod few_shot;
 mod measured;
@@ -7,12 +8,15 @@ mod neutral;
 mod preset;
 mod reader;
 mod texts;
+mod watch;
 
+pub use behaviours::{BehaviourStore, KeptBehaviour};
 pub use few_shot::{ResumedModel, make_few_shot};
 pub use measured::MeasuredModel;
 pub use neutral::NeutralDamage;
 pub use reader::ModelReader;
 pub use texts::tokenise;
+pub(crate) use watch::Watching;
 
 use crate::error::Error;
 use crate::pipeline::Loaded;
@@ -30,12 +34,36 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct Vectors {
     store: Option<VectorStore>,
+    behaviours: Option<BehaviourStore>,
 }
 
 impl Vectors {
     /// Vectors of this store; presets made for a model are kept there too.
     pub fn new(store: VectorStore) -> Self {
-        Vectors { store: Some(store) }
+        Vectors {
+            store: Some(store),
+            behaviours: None,
+        }
+    }
+
+    /// With the behaviours of this store.
+    pub fn with_behaviours(mut self, behaviours: BehaviourStore) -> Self {
+        self.behaviours = Some(behaviours);
+        self
+    }
+
+    /// The behaviour that a request names.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without a store, [`Error::Request`] for one that is not kept.
+    pub fn behaviour(&self, name: &str) -> Result<KeptBehaviour, Error> {
+        match &self.behaviours {
+            Some(behaviours) => behaviours.get(name),
+            None => Err(Error::unsupported(
+                format!("the behaviour {name}"),
+                "the client has no store of behaviours",
+            )),
+        }
     }
 
     /// The store.

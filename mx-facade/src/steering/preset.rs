@@ -4,8 +4,8 @@ use super::texts::tokenise;
 use super::{MeasuredModel, ModelReader, NeutralDamage, shape};
 use crate::error::Error;
 use crate::pipeline::Loaded;
-use mx_steering::make::{split_holdout, unwatched};
-use mx_steering::presets::{HELD_OUT, PresetRef, compute, measure_belief};
+use mx_steering::make::{Judges, split_holdout, unwatched};
+use mx_steering::presets::{HELD_OUT, PresetModel, PresetRef, compute, measure_belief};
 use mx_steering::store::VectorStore;
 use mx_steering::{SteeringError, SteeringVector};
 use std::sync::Arc;
@@ -37,17 +37,35 @@ fn make(preset: PresetRef, model: &Loaded) -> Result<SteeringVector, Error> {
     let neutral = NeutralDamage::new(model)?;
     let mut damage =
         |vector: &SteeringVector| -> Result<f64, SteeringError> { neutral.of(vector, 1.0) };
+    let (_, held_out) = split_holdout(&pairs, HELD_OUT);
+    let mut measured = MeasuredModel::new(model);
+    let mut gaps = |steer: Option<(&SteeringVector, f32)>| -> Result<Vec<f64>, SteeringError> {
+        let gap = |pair| {
+            Ok(measured
+                .belief(pair, steer)
+                .map_err(SteeringError::Model)?
+                .gap())
+        };
+        held_out.iter().map(gap).collect()
+    };
+    let plain = gaps(None)?;
+    let mut effects = |vector: &SteeringVector| -> Result<Vec<f64>, SteeringError> {
+        let steered = gaps(Some((vector, 1.0)))?;
+        Ok(steered.iter().zip(&plain).map(|(s, p)| s - p).collect())
+    };
+    let judges = Judges {
+        damage: &mut damage,
+        effects: Some(&mut effects),
+    };
     let mut made = compute(
         preset.preset,
         &tokens,
         &shape(model),
         &mut ModelReader::new(model),
-        &mut damage,
+        judges,
         &mut unwatched,
     )?;
-    let (_, held_out) = split_holdout(&pairs, HELD_OUT);
     let strength = preset.preset.default_strength();
-    let mut measured = MeasuredModel::new(model);
     measure_belief(&mut made, strength, held_out, &mut measured, &mut unwatched)?;
     Ok(made)
 }

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// What a round is given besides the lanes.
 pub(crate) struct Round<'a> {
+    /// The plan.
+    pub(crate) plan: &'a Plan,
     /// The prompt as the model sees it.
     pub(crate) prompt: &'a [u32],
     /// Looked at between the chunks of a prompt.

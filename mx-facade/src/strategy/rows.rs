@@ -121,6 +121,9 @@ impl Rows {
         if let Some(first) = self.rows.first_mut() {
             first.branch = branch;
         }
+        for lane in lanes {
+            lane.prepare_to_begin_again()?;
+        }
         Ok(cached)
     }
 
@@ -236,7 +239,7 @@ impl Rows {
     }
 
     /// One step of all lanes that go on.
-    fn step(&mut self, lanes: &mut [Lane]) -> Result<(), Error> {
+    fn step(&mut self, lanes: &mut [Lane], round: &Round<'_>) -> Result<(), Error> {
         let started = Instant::now();
         let tokens: Vec<Vec<u32>> = self
             .rows
@@ -294,9 +297,29 @@ impl Rows {
         }
         let micros = started.elapsed().as_micros() as u64;
         for (at, index) in going.into_iter().enumerate() {
-            self.verify(at, index, &mut lanes[index], micros)?;
+            let lane = &mut lanes[index];
+            match lane.watch(self.target.captured(), at)? {
+                true => self.begin_again(index, lane, round)?,
+                false => self.verify(at, index, lane, micros)?,
+            }
         }
         Ok(())
+    }
+
+    /// Gives up what a lane has written: its next step computes the prompt's last token again, for the first token of
+    /// another text.
+    fn begin_again(
+        &mut self,
+        index: usize,
+        lane: &mut Lane,
+        round: &Round<'_>,
+    ) -> Result<(), Error> {
+        let row = &mut self.rows[index];
+        row.branch.truncate(self.prompt_len.saturating_sub(1));
+        row.drafts.clear();
+        row.pending.clear();
+        row.pending.extend(round.prompt.last());
+        lane.begin_again(round.plan)
     }
 
     /// Decides the tokens of one lane by the logits of row `at` of the step.
@@ -405,7 +428,7 @@ impl Decoder for Rows {
             },
             true => Some(self.start(lanes, round)?),
             false => {
-                self.step(lanes)?;
+                self.step(lanes, round)?;
                 None
             }
         };

@@ -4,6 +4,7 @@ use super::{Behaviour, Sae};
 use crate::apply::{Edit, TokenClass};
 use crate::error::SteeringError;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Whether the behaviour is unwanted or wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -92,9 +93,9 @@ pub enum Decision {
 /// Watches one generation for one behaviour. State belongs to the generation, not to the model: any number of rows of
 /// a batch can have a monitor of their own.
 #[derive(Debug, Clone)]
-pub struct Monitor<'a> {
-    behaviour: &'a Behaviour,
-    sae: &'a Sae,
+pub struct Monitor {
+    behaviour: Arc<Behaviour>,
+    sae: Arc<Sae>,
     options: MonitorOptions,
     baseline_norm: f64,
     history: Vec<Drift>,
@@ -103,15 +104,15 @@ pub struct Monitor<'a> {
     steering: bool,
 }
 
-impl<'a> Monitor<'a> {
+impl Monitor {
     /// A monitor of a new generation.
     ///
     /// # Errors
     /// [`SteeringError`] where behaviour and autoencoder have different numbers of features or widths, or an option is
     /// out of range.
     pub fn new(
-        behaviour: &'a Behaviour,
-        sae: &'a Sae,
+        behaviour: &Arc<Behaviour>,
+        sae: &Arc<Sae>,
         options: MonitorOptions,
     ) -> Result<Self, SteeringError> {
         let fits = [
@@ -156,8 +157,8 @@ impl<'a> Monitor<'a> {
         }
         let squares = behaviour.baseline.values().map(|z| f64::from(*z).powi(2));
         Ok(Monitor {
-            behaviour,
-            sae,
+            behaviour: Arc::clone(behaviour),
+            sae: Arc::clone(sae),
             options,
             baseline_norm: squares.sum::<f64>().sqrt(),
             history: Vec::new(),
@@ -231,6 +232,13 @@ impl<'a> Monitor<'a> {
         self.steering = true;
     }
 
+    /// Begins the text again for another's sake: the scores are forgotten, nothing else changes.
+    pub fn reset(&mut self) {
+        self.history.clear();
+        self.in_a_row = 0;
+        self.steering = self.options.force_steering || self.regenerations > 0;
+    }
+
     /// Whether the next token is to be steered; before the first token, whether steering is forced.
     pub fn is_steering(&self) -> bool {
         self.steering
@@ -249,6 +257,16 @@ impl<'a> Monitor<'a> {
             sign * self.options.strength,
         )
         .at(tokens)
+    }
+
+    /// What it watches for.
+    pub fn behaviour(&self) -> &Behaviour {
+        &self.behaviour
+    }
+
+    /// How it watches.
+    pub fn options(&self) -> &MonitorOptions {
+        &self.options
     }
 
     /// The scores of all tokens since the text began.

@@ -5,6 +5,7 @@ use super::{Architecture, Normalisation, Sae, SaeParts};
 use crate::format::safetensors::{self, File};
 use crate::format::{FormatError, Limits, read_bytes};
 use crate::linalg::norm;
+use crate::store::write_atomically;
 use std::path::Path;
 
 /// Names of the files that SAELens writes.
@@ -102,6 +103,24 @@ impl Sae {
             sae.decoder_norms = Some(norms.collect());
         }
         Ok(sae)
+    }
+
+    /// Writes the folder that [`load`](Sae::load) reads, making it where it is not there.
+    ///
+    /// # Errors
+    /// As [`write`](Sae::write), and [`FormatError::Io`].
+    pub fn save(&self, folder: &Path) -> Result<(), FormatError> {
+        let (config, weights) = self.write()?;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| FormatError::Io { path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        for (name, bytes) in [(CONFIG, config), (WEIGHTS, weights)] {
+            let path = folder.join(name);
+            write_atomically(&path, &bytes).map_err(failed(&path))?;
+        }
+        Ok(())
     }
 
     /// The bytes of `cfg.json` and `sae_weights.safetensors`, as SAELens writes them.

@@ -8,6 +8,7 @@ use crate::format::{Limits, safetensors};
 use crate::make::{TokenPair, unwatched};
 use crate::point::{Point, Site};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const POINT: Point = Point {
     layer: 2,
@@ -249,7 +250,12 @@ fn a_behaviour_is_the_difference_of_means() {
 fn drift_is_scored_and_corrected() {
     let sae = sae(Architecture::Standard);
     let behaviour = behaviour(&sae);
-    let mut monitor = Monitor::new(&behaviour, &sae, MonitorOptions::default()).unwrap();
+    let mut monitor = Monitor::new(
+        &Arc::new(behaviour.clone()),
+        &Arc::new(sae.clone()),
+        MonitorOptions::default(),
+    )
+    .unwrap();
     assert!(!monitor.is_steering());
     assert_eq!(monitor.observe(&[-3.0, 0.0]).unwrap(), Decision::Continue);
     assert_eq!(monitor.observe(&[4.0, 0.0]).unwrap(), Decision::Steer);
@@ -269,7 +275,14 @@ fn drift_is_scored_and_corrected() {
 fn regeneration_force_and_polarity() {
     let sae = sae(Architecture::Standard);
     let behaviour = behaviour(&sae);
-    let monitor = |options| Monitor::new(&behaviour, &sae, options).unwrap();
+    let monitor = |options| {
+        Monitor::new(
+            &Arc::new(behaviour.clone()),
+            &Arc::new(sae.clone()),
+            options,
+        )
+        .unwrap()
+    };
     let again = MonitorOptions {
         correction: Correction::Regenerate,
         patience: 2,
@@ -307,7 +320,7 @@ fn regeneration_force_and_polarity() {
         threshold: 1.5,
         ..Default::default()
     };
-    assert!(Monitor::new(&behaviour, &sae, wrong).is_err());
+    assert!(Monitor::new(&Arc::new(behaviour.clone()), &Arc::new(sae.clone()), wrong).is_err());
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub fn mean(values: &[f64]) -> f64 {
 }
 
 /// The variance with divisor n − 1; 0 of fewer than two.
-fn variance(values: &[f64]) -> f64 {
+pub(crate) fn variance(values: &[f64]) -> f64 {
     let mean = mean(values);
     let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
     squares / values.len().saturating_sub(1).max(1) as f64

@@ -2,9 +2,10 @@
 
 use super::{
     Contrast, LayerScore, Reader, Recipe, Rule, TokenPair, Watch, choose_layer, make_from,
-    rank_layers, split_holdout,
+    rank_layers, split_holdout, tell,
 };
 use crate::error::SteeringError;
+use crate::evaluate::stats::{mean, variance};
 use crate::point::Point;
 use crate::vector::{Measured, SteeringVector};
 use serde::{Deserialize, Serialize};
@@ -31,10 +32,30 @@ impl Default for LayerChoice {
 /// The damage of a vector at strength 1, for example the KL divergence that it causes on neutral prompts.
 pub type Damage<'a> = dyn FnMut(&SteeringVector) -> Result<f64, SteeringError> + 'a;
 
-/// Makes a vector at the best of the recipe's places: most pairs make a direction at each, the rest ranks them by d′, and
-/// the first whose damage is bearable is kept. Also gives the ranking, best first.
+/// What a vector at strength 1 does to each of the pairs held out, for example the shift of belief in their answers.
+pub type Effects<'a> = dyn FnMut(&SteeringVector) -> Result<Vec<f64>, SteeringError> + 'a;
+
+/// How places are judged.
+pub struct Judges<'a> {
+    /// What a vector breaks.
+    pub damage: &'a mut Damage<'a>,
+    /// What it does, where that is to decide: separation tells where a difference can be read, which is not always where
+    /// it can be written. Without it d′ decides.
+    pub effects: Option<&'a mut Effects<'a>>,
+}
+
+impl std::fmt::Debug for Judges<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judges")
+            .field("effects", &self.effects.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a vector at the best of the recipe's places: most pairs make a direction at each, the rest ranks them, by what
+/// they do or by d′, and the first whose damage is bearable is kept. Also gives the ranking, best first.
 ///
-/// `prepare` may set units and the like before damage is measured.
+/// `prepare` may set units and the like before a vector is judged.
 ///
 /// # Errors
 /// As [`make`](super::make), and [`SteeringError::Empty`] where the pairs are too few to hold any out.
@@ -44,7 +65,7 @@ pub fn make_at_best(
     choice: &LayerChoice,
     reader: &mut dyn Reader,
     prepare: &mut dyn FnMut(&mut SteeringVector),
-    damage: &mut Damage<'_>,
+    judges: Judges<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<(SteeringVector, Vec<LayerScore>), SteeringError> {
     if recipe.rule == Rule::Mechanex {
@@ -64,8 +85,18 @@ pub fn make_at_best(
     }
     let mut vector = make_from(recipe, &train)?;
     prepare(&mut vector);
-    let ranked = rank_layers(&vector, &held_out)?;
-    let mut harm = |point: Point| damage(&vector.of_layers(&[point.layer])?);
+    let mut ranked = rank_layers(&vector, &held_out)?;
+    if let Some(effects) = judges.effects {
+        let mut surest = Vec::with_capacity(ranked.len());
+        for (done, score) in ranked.iter().enumerate() {
+            tell(watch, done, ranked.len(), None)?;
+            let effects = effects(&vector.of_layers(&[score.point.layer])?)?;
+            surest.push((at_least(&effects), *score));
+        }
+        surest.sort_by(|a, b| b.0.total_cmp(&a.0));
+        ranked = surest.into_iter().map(|(_, score)| score).collect();
+    }
+    let mut harm = |point: Point| (judges.damage)(&vector.of_layers(&[point.layer])?);
     let best = choose_layer(&ranked, choice.max_damage, &mut harm)?;
     let mut vector = vector.of_layers(&[best.point.layer])?;
     vector.measured = Some(Measured {
@@ -73,6 +104,12 @@ pub fn make_at_best(
         ..Measured::default()
     });
     Ok((vector, ranked))
+}
+
+/// The mean of some effects less two standard errors: what they surely come to.
+fn at_least(effects: &[f64]) -> f64 {
+    let error = (variance(effects) / effects.len().max(1) as f64).sqrt();
+    mean(effects) - 2.0 * error
 }
 
 impl Contrast {

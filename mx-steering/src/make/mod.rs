@@ -24,7 +24,7 @@ mod refusal;
 mod tokens;
 
 pub use act_add::act_add;
-pub use best::{Damage, LayerChoice, make_at_best};
+pub use best::{Damage, Effects, Judges, LayerChoice, make_at_best};
 pub use contrast::{Contrast, PointRows, split_holdout};
 pub use layers::{LayerScore, choose_layer, rank_layers};
 pub use recipe::{Recipe, Rule, make, make_from};

@@ -2,7 +2,7 @@
 
 use super::{Preset, PresetKind};
 use crate::error::SteeringError;
-use crate::make::{Damage, LayerChoice, Reader, Recipe, TokenPair, Watch, make_at_best};
+use crate::make::{Judges, LayerChoice, Reader, Recipe, TokenPair, Watch, make_at_best};
 use crate::model::ModelShape;
 use crate::point::Site;
 use crate::vector::{SteeringVector, Units};
@@ -33,7 +33,7 @@ pub fn compute(
     pairs: &[TokenPair],
     model: &ModelShape,
     reader: &mut dyn Reader,
-    damage: &mut Damage<'_>,
+    judges: Judges<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<SteeringVector, SteeringError> {
     if preset.kind() == PresetKind::Constraint {
@@ -57,6 +57,6 @@ pub fn compute(
         max_damage: MAX_KL,
     };
     let recipe = recipe(model);
-    let made = make_at_best(&recipe, pairs, &choice, reader, &mut prepare, damage, watch)?;
+    let made = make_at_best(&recipe, pairs, &choice, reader, &mut prepare, judges, watch)?;
     Ok(made.0)
 }

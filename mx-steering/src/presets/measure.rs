@@ -312,15 +312,20 @@ pub fn tune(
     let plain = judge.run(None, model, &mut step)?;
     let steered = judge.run(Some((&*vector, strength)), model, &mut step)?;
     let report = judge.report(strength, &plain, &steered);
-    let measured = vector.measured.get_or_insert_default();
-    measured.strength = Some(strength);
-    measured.effect = Some(report.effect);
-    measured.metric = Some(report.metric.clone());
-    measured.perplexity_ratio = report.perplexity.map(|p| p.ratio);
+    report.keep_in(vector);
     Ok(report)
 }
 
 impl PresetReport {
+    /// Keeps strength, effect and damage with the vector, so that whoever uses it is told of them.
+    pub fn keep_in(&self, vector: &mut SteeringVector) {
+        let measured = vector.measured.get_or_insert_default();
+        measured.strength = Some(self.strength);
+        measured.effect = Some(self.effect);
+        measured.metric = Some(self.metric.clone());
+        measured.perplexity_ratio = self.perplexity.map(|p| p.ratio);
+    }
+
     /// The warning to give when the preset is used, where its effect is not shown.
     pub fn warning(&self) -> Option<Warning> {
         let Estimate {

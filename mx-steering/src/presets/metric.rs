@@ -14,7 +14,7 @@ pub enum Metric {
     Belief,
     /// 1 for a text that is one JSON value, else 0.
     Json,
-    /// 1 for a text that has exactly the lines asked for, else 0.
+    /// Share of the lines that are those asked for, in order: 1 for exactly these.
     Form,
     /// 1 for a text that refuses, else 0.
     Refusal,
@@ -178,7 +178,7 @@ impl Metric {
             Metric::Tokens => "fewer tokens",
             Metric::Belief => "belief in the wanted answer",
             Metric::Json => "share of JSON",
-            Metric::Form => "share in the form asked for",
+            Metric::Form => "share of lines in the form asked for",
             Metric::Refusal => "share of refusals",
             Metric::Caveat => "share with a caveat",
             Metric::Tone(_) => "words of the tone, %",
@@ -200,7 +200,7 @@ impl Metric {
             Metric::Json => {
                 share(serde_json::from_str::<serde_json::Value>(sample.text.trim()).is_ok())
             }
-            Metric::Form => share(has_form(prompt.fields, &sample.text)),
+            Metric::Form => lines_in_form(prompt.fields, &sample.text),
             Metric::Refusal => {
                 let start: String = plain(&sample.text).chars().take(REFUSAL_WITHIN).collect();
                 share(REFUSALS.iter().any(|phrase| start.contains(phrase)))
@@ -248,14 +248,23 @@ fn exclamations(text: &str) -> f64 {
     100.0 * text.matches('!').count() as f64 / words as f64
 }
 
-/// Whether a text is exactly one line for each field, in order, each `Field: something`.
-fn has_form(fields: &[&str], text: &str) -> bool {
-    let lines: Vec<&str> = text.trim().lines().map(str::trim).collect();
-    !fields.is_empty()
-        && lines.len() == fields.len()
-        && lines.iter().zip(fields).all(|(line, field)| {
-            line.strip_prefix(field)
-                .and_then(|rest| rest.strip_prefix(':'))
-                .is_some_and(|value| !value.trim().is_empty())
-        })
+/// Share of a text's lines that are those asked for, in order, each `Field: something`; lines that are missing count
+/// like lines too many.
+fn lines_in_form(fields: &[&str], text: &str) -> f64 {
+    let filled = |line: &str, field: &str| {
+        line.strip_prefix(field)
+            .and_then(|rest| rest.strip_prefix(':'))
+            .is_some_and(|value| !value.trim().is_empty())
+    };
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let mut wanted = fields.iter().peekable();
+    for line in &lines {
+        wanted.next_if(|field| filled(line, field));
+    }
+    let found = fields.len() - wanted.len();
+    found as f64 / lines.len().max(fields.len()).max(1) as f64
 }

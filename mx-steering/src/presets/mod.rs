@@ -12,7 +12,7 @@
 //! | `refusal_strength` | openings of compliance | polite refusals of harmful requests | share of refusals |
 //! | `safety_style` | careless advice | caution, with a caveat | share of answers with a caveat |
 //! | `tone_control` | blunt slang | formal, warm or neutral | words of the tone |
-//! | `format_rigidity` | free form | the form that was asked for | share of answers in it |
+//! | `format_rigidity` | free form | the form that was asked for | share of lines in it |
 //! | `json_compliance` | – | a **constraint** does this, not a vector | share of answers that parse |
 //! | `domain_specific` | general answers | the caller's domain, from the **caller's pairs** | the caller's terms |
 //!
@@ -169,7 +169,8 @@ impl Preset {
     pub fn default_strength(self) -> f32 {
         match self {
             Preset::Brevity => 2.0,
-            _ => 1.0,
+            Preset::Truthfulness => 1.0,
+            _ => 1.5,
         }
     }
 

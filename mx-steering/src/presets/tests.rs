@@ -4,7 +4,7 @@
 use super::*;
 use crate::error::ModelError;
 use crate::evaluate::AnswerSums;
-use crate::make::{TokenPair, unwatched};
+use crate::make::{Judges, TokenPair, unwatched};
 use crate::model::{ModelShape, Warning};
 use crate::point::Point;
 use crate::vector::{SteeringVector, Units};
@@ -161,7 +161,13 @@ fn metrics_of_text() {
     assert_eq!(score(&Metric::Json, " {\"a\": 1} "), 1.0);
     assert_eq!(score(&Metric::Json, "Sure: {}"), 0.0);
     assert_eq!(score(&Metric::Form, "City: Rome\nCountry: Italy\n"), 1.0);
-    assert_eq!(score(&Metric::Form, "City: Rome\nCountry:\n"), 0.0);
+    assert_eq!(score(&Metric::Form, "City: Rome\nCountry:\n"), 0.5);
+    assert_eq!(
+        score(&Metric::Form, "Sure!\nCity: Rome\n\nCountry: Italy\nBye"),
+        0.5
+    );
+    assert_eq!(score(&Metric::Form, "Country: Italy\nCity: Rome"), 0.5);
+    assert_eq!(score(&Metric::Form, "It lies in Rome."), 0.0);
     assert_eq!(score(&Metric::Refusal, "I\u{2019}m sorry, no."), 1.0);
     let late = format!("{}I cannot", "Sure. ".repeat(50));
     assert_eq!(score(&Metric::Refusal, &late), 0.0);
@@ -263,7 +269,10 @@ fn from_pairs_to_a_measured_vector() {
         &pairs,
         &model,
         &mut reader,
-        &mut |_| Ok(0.1),
+        Judges {
+            damage: &mut |_| Ok(0.1),
+            effects: None,
+        },
         &mut unwatched,
     )
     .unwrap();
@@ -279,11 +288,36 @@ fn from_pairs_to_a_measured_vector() {
         &pairs,
         &model,
         &mut reader,
-        &mut damage,
+        Judges {
+            damage: &mut damage,
+            effects: None,
+        },
         &mut unwatched,
     )
     .unwrap();
     assert_ne!(other.layers(), [4]);
+    // what a vector does outweighs what it separates, and an even effect a wild one
+    let mut effects = |v: &SteeringVector| {
+        Ok(match v.layers()[..] {
+            [5] => vec![1.0, 1.1, 0.9],
+            [4] => vec![9.0, -8.0, 2.1],
+            _ => vec![0.0, 0.0, 0.0],
+        })
+    };
+    let judges = Judges {
+        damage: &mut |_| Ok(0.1),
+        effects: Some(&mut effects),
+    };
+    let other = compute(
+        Preset::Brevity,
+        &pairs,
+        &model,
+        &mut reader,
+        judges,
+        &mut unwatched,
+    )
+    .unwrap();
+    assert_eq!(other.layers(), [5]);
 
     let metric = Preset::Brevity.default_metric();
     let report = tune(
@@ -337,7 +371,10 @@ fn from_pairs_to_a_measured_vector() {
             &pairs,
             &model,
             &mut reader,
-            &mut |_| Ok(0.1),
+            Judges {
+                damage: &mut |_| Ok(0.1),
+                effects: None,
+            },
             &mut unwatched
         )
         .is_err()
@@ -348,7 +385,10 @@ fn from_pairs_to_a_measured_vector() {
             &pairs[..1],
             &model,
             &mut reader,
-            &mut |_| Ok(0.1),
+            Judges {
+                damage: &mut |_| Ok(0.1),
+                effects: None,
+            },
             &mut unwatched
         )
         .is_err()

@@ -4,6 +4,7 @@
 #[macro_use]
 mod engine_suite;
 
+mod behaviors;
 mod cancel;
 mod client;
 mod closures;

@@ -347,7 +347,12 @@ fn an_autoencoder_trained_on_a_model_notices_a_behaviour() {
         })
         .collect();
     let behaviour = create_behaviour("upper", &pairs, &sae, &mut reader, &mut unwatched).unwrap();
-    let monitor = Monitor::new(&behaviour, &sae, MonitorOptions::default()).unwrap();
+    let monitor = Monitor::new(
+        &Arc::new(behaviour.clone()),
+        &Arc::new(sae.clone()),
+        MonitorOptions::default(),
+    )
+    .unwrap();
     // on texts that neither was made from
     let mut mean_score = |upper: bool| {
         let mut scores = Vec::new();

@@ -3,8 +3,9 @@
 use anyhow::Context;
 use clap::Args;
 use mx::GenerateRequest;
-use mx::request::{DrafterKind, GrammarSyntax, Voting, schema_from_shorthand};
+use mx::request::{BehaviorWatch, DrafterKind, GrammarSyntax, Voting, schema_from_shorthand};
 use mx::steer::apply::Steer;
+use mx::steer::behaviour::{Correction, Polarity};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,34 @@ pub(crate) struct SteeringFlags {
     /// given several times
     #[arg(long, value_name = "VECTOR")]
     steer: Vec<Steer>,
+    /// Behaviour to watch for, by its name; may be given several times. Its scores stand in --json
+    #[arg(long, value_name = "NAME")]
+    behavior: Vec<String>,
+    /// What is done about drift into a behaviour: steer, regenerate, report [default: steer]
+    #[arg(long, value_name = "NAME", value_parser = named::<Correction>, requires = "behavior")]
+    correction: Option<Correction>,
+    /// Whether the behaviours are to be suppressed or maintained [default: suppress]
+    #[arg(long, value_name = "NAME", value_parser = named::<Polarity>, requires = "behavior")]
+    polarity: Option<Polarity>,
+    /// Score between 0 and 1 at which a token counts as drift [default: 0.5]
+    #[arg(
+        long,
+        value_name = "SCORE",
+        allow_negative_numbers = true,
+        requires = "behavior"
+    )]
+    drift_threshold: Option<f64>,
+    /// Strength of the correction [default: 1]
+    #[arg(
+        long,
+        value_name = "S",
+        allow_negative_numbers = true,
+        requires = "behavior"
+    )]
+    correction_strength: Option<f32>,
+    /// Steer against the behaviours from the first token on, whatever is seen
+    #[arg(long, requires = "behavior")]
+    force_steering: bool,
 }
 
 impl SteeringFlags {
@@ -49,6 +78,16 @@ impl SteeringFlags {
             let spec = request.steering.steering.get_or_insert_default();
             spec.vectors.extend(self.steer.iter().cloned());
         }
+        let watches = self.behavior.iter().map(|name| {
+            let mut watch = BehaviorWatch::new(name);
+            watch.correction = self.correction;
+            watch.polarity = self.polarity;
+            watch.threshold = self.drift_threshold;
+            watch.strength = self.correction_strength;
+            watch
+        });
+        request.steering.behaviors.extend(watches);
+        request.steering.force_steering = self.force_steering.then_some(true);
     }
 }
 

@@ -32,9 +32,12 @@ pub(crate) struct EvalFlags {
     /// Words of the domain, with commas between them; for domain_specific
     #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     terms: Vec<String>,
-    /// Measure on all held-out prompts at this strength instead of choosing one on half of them
+    /// Strength [default: the vector's own, on all held-out prompts]
     #[arg(long, allow_negative_numbers = true)]
     strength: Option<f32>,
+    /// Choose a strength on half of the held-out prompts, judge it on the others, and keep it with the vector
+    #[arg(long, conflicts_with = "strength")]
+    tune: bool,
     /// JSON instead of a table: an object, or for all an array
     #[arg(long)]
     json: bool,
@@ -163,8 +166,13 @@ impl Evaluation<'_> {
         let mut measured = MeasuredModel::new(self.model);
         let mut told = self.told("measuring");
         let mut watch = |progress| told.step(progress);
-        let report = match flags.strength {
-            Some(strength) => measure(
+        let own = steered.measured.as_ref().and_then(|m| m.strength);
+        let strength = flags
+            .strength
+            .or(own)
+            .unwrap_or_else(|| preset.preset.default_strength());
+        let report = match flags.tune {
+            false => measure(
                 preset.preset,
                 &metric,
                 &steered,
@@ -173,7 +181,7 @@ impl Evaluation<'_> {
                 &mut measured,
                 &mut watch,
             ),
-            None => tune(
+            true => tune(
                 preset.preset,
                 &metric,
                 &mut steered,
@@ -185,8 +193,11 @@ impl Evaluation<'_> {
         };
         let report = report.map_err(mx::Error::from)?;
         drop(told);
-        // what was measured of a vector of the store or of a preset stays with it
+        // what was measured of a vector at its own strength stays with it
         if flags.strength.is_none() {
+            if !flags.tune {
+                report.keep_in(&mut steered);
+            }
             store.put(&steered).map_err(mx::Error::from)?;
         }
         Ok(Named {

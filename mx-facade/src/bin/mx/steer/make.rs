@@ -11,7 +11,7 @@ use mx::steer::apply::parse_layers;
 use mx::steer::format::pairs::{Negatives, Pair};
 use mx::steer::format::{Limits, pairs};
 use mx::steer::make::few_shot::{Ended, FewShotOptions, Start};
-use mx::steer::make::{LayerChoice, LayerScore, Recipe, TokenPair, make, make_at_best};
+use mx::steer::make::{Judges, LayerChoice, LayerScore, Recipe, TokenPair, make, make_at_best};
 use mx::steer::presets::PresetRef;
 use mx::steer::{Method, Point, Site, SteeringError, SteeringVector, Units};
 use mx::steering::{ModelReader, NeutralDamage, make_few_shot, shape, tokenise};
@@ -227,7 +227,10 @@ impl Maker<'_> {
             &choice,
             &mut ModelReader::new(self.model),
             &mut prepare,
-            &mut harm,
+            Judges {
+                damage: &mut harm,
+                effects: None,
+            },
             &mut watch,
         )
         .map_err(mx::Error::from)?;

@@ -1,11 +1,13 @@
 //! `mx steer`.
 
+mod behavior;
 mod eval;
 mod make;
 mod progress;
 
 use crate::{load, terminal};
 use anyhow::Context;
+use behavior::BehaviorCommand;
 use clap::Subcommand;
 use eval::{EvalFlags, PlotFlags};
 use make::MakeFlags;
@@ -33,6 +35,11 @@ pub(crate) enum SteerCommand {
     Eval(Box<EvalFlags>),
     /// Draw how belief in the answers of pairs follows the strength, as SVG
     Plot(Box<PlotFlags>),
+    /// Make and list behaviours, which a generation can be watched for
+    Behavior {
+        #[command(subcommand)]
+        command: BehaviorCommand,
+    },
     /// Write a vector to a file: .safetensors, .json (Mechanex) or .gguf (llama.cpp)
     Export {
         /// The vector
@@ -76,6 +83,7 @@ pub(crate) fn run(command: &SteerCommand) -> anyhow::Result<u8> {
         SteerCommand::Show { vector } => show(vector)?,
         SteerCommand::Eval(flags) => eval::eval(flags)?,
         SteerCommand::Plot(flags) => eval::plot(flags)?,
+        SteerCommand::Behavior { command } => behavior::run(command)?,
         SteerCommand::Export { vector, file } => export(vector, file)?,
         SteerCommand::Import { file, name } => import(file, name.as_deref())?,
         SteerCommand::Rename { vector, name } => said(store()?.rename(vector, name))?,

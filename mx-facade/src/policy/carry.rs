@@ -12,6 +12,7 @@ use crate::client::random_seed;
 use crate::error::Error;
 use crate::generation::{Choice, Generation, Warning};
 use crate::request::{GenerateRequest, Origin, Setting};
+use serde_json::Value;
 
 /// Runs the rule with some maker of candidates.
 pub(super) fn carry_out(
@@ -50,6 +51,16 @@ pub(super) fn carry_out(
             if drawn {
                 setting.origin = Origin::Random;
             }
+        }
+        // What a round, a schedule or a fallback set is the policy's, whatever the step's request says.
+        let asked = match setting.name.as_str() {
+            "temperature" => request.sampling.temperature.map(Value::from),
+            "top_p" => request.sampling.top_p.map(Value::from),
+            "sampling_method" => request.sampling_method.map(|method| method.name().into()),
+            _ => Some(setting.value.clone()),
+        };
+        if setting.origin == Origin::Request && asked.as_ref() != Some(&setting.value) {
+            setting.origin = Origin::Policy;
         }
         if setting.name == "max_tokens" && outcome.shortened {
             setting.origin = Origin::Policy;

@@ -5,7 +5,7 @@ use super::verify::Verifier;
 use super::{Nullable, Policy, SamplingControls, SteeringControls};
 use crate::error::Error;
 use crate::generation::Warning;
-use crate::request::{GenerateRequest, Method, Origin, Setting, Voting};
+use crate::request::{GenerateRequest, Method, Origin, Setting, Steering, Voting};
 use mx_steering::apply::{Steer, SteeringSpec, TokenClass, VectorRef, parse_layers};
 use mx_steering::presets::{Preset, PresetKind};
 use serde_json::{Map, Value};
@@ -62,12 +62,27 @@ impl Resolved {
         }
         let mut verifiers = enabled(policy, request)?;
         let mut preset = preset_of(request, &mut merged);
+        // A strength alone is one for what the policy steers by.
+        let strength = merged.steering.steering_strength;
+        let unsteered = Steering {
+            steering_strength: strength,
+            ..Steering::default()
+        };
         if preset.is_none()
-            && merged.steering.is_empty()
+            && merged.steering == unsteered
             && let Some(block) = policy.steering.value()
         {
             steering(block, &mut layer, warnings)?;
             preset = preset_of(&layer.clone(), &mut layer);
+            if strength.is_some() && layer.steering != Steering::default() {
+                merged.steering.steering_strength = None;
+                let spec = layer.steering.steering.iter_mut();
+                spec.flat_map(|spec| &mut spec.vectors)
+                    .for_each(|vector| vector.strength = strength);
+                if layer.steering.steering_preset.is_some() {
+                    layer.steering.steering_strength = strength;
+                }
+            }
         }
         below(&mut merged, &layer, Origin::Policy, &mut origins);
         let json_preset = preset == Some(Preset::JsonCompliance);

@@ -377,6 +377,10 @@ fn steering_of_a_policy_steers_only_when_enabled() {
     assert!(warned(&off, "steering_disabled"));
     let on = run(&client, &request, block(true));
     assert_ne!(on.output, plain.text);
+    // A strength of the request is one for the policy's vector.
+    let mut weak = request.clone();
+    weak.steering.steering_strength = Some(0.0);
+    assert_eq!(run(&client, &weak, block(true)).output, plain.text);
     let settings = &on.generation.as_ref().unwrap().settings;
     let steering = settings.iter().find(|s| s.name == "steering").unwrap();
     assert_eq!(steering.origin, Origin::Policy);

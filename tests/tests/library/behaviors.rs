@@ -239,10 +239,10 @@ fn what_cannot_be_watched_is_refused() {
     };
     let mut request = watched(|_| ());
     request.controls.drafter = Some(mx::request::DrafterKind::PromptLookup);
-    request.sampling_method = Some(mx::Method::SpeculativeDecoding);
+    request.sampling_method = Some(mx::Method::Speculative);
     refused(&request, "drafts");
     let mut request = watched(|_| ());
-    request.sampling_method = Some(mx::Method::BeamSearch);
+    request.sampling_method = Some(mx::Method::Beam);
     refused(&request, "beam");
     refused(
         &watched(|watch| watch.behavior = "lower".to_owned()),

@@ -147,7 +147,9 @@
 //! both sides, and hold a fifth of them out.
 //!
 //! *Layer.* [`rank_layers`](make::rank_layers) judges every layer on held-out pairs, [`choose_layer`](make::choose_layer)
-//! takes the best whose damage is bearable; the middle third of the model usually wins. One layer is often enough:
+//! takes the best whose damage is bearable, [`make_at_best`](make::make_at_best) does all of it, by separation or by
+//! effect: where a difference can be read best is not always where it can be written. The middle third of the model
+//! usually wins. One layer is often enough:
 //! directions at eight layers add up to eight pushes.
 //!
 //! *Strength.* Raw vectors differ in length from layer to layer. [`Units::Relative`] makes strength 1 a tenth of the
@@ -194,9 +196,9 @@
 //!
 //! # Presets
 //!
-//! [`presets`] bundles pairs for eight common wishes, makes their vectors for the model at hand, tunes a strength and
-//! reports the effect on held-out prompts with its confidence interval. A preset whose interval includes no effect says
-//! so.
+//! [`presets`] bundles pairs for eight common wishes, makes their vectors for the model at hand at the layer that does
+//! most to pairs held out, and reports the effect on held-out prompts with its confidence interval. A preset whose
+//! interval includes no effect says so when it is used.
 //!
 //! # Behaviours
 //!

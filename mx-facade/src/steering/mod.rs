@@ -158,5 +158,13 @@ pub fn shape(model: &Loaded) -> ModelShape {
     let config = model.config();
     let mut shape = ModelShape::new(config.d_model, config.layers);
     shape.name = Some(model.name().to_owned());
+    shape.digest = model.fingerprint().map(str::to_owned);
     shape
+}
+
+/// What a preset's vector is kept under: a hash of the model's files, so that a copy under another name finds it and
+/// another model under the same name does not; the name where the files cannot be read.
+pub fn identity(model: &Loaded) -> String {
+    let digest = model.fingerprint().map(str::to_owned);
+    digest.unwrap_or_else(|| model.name().to_owned())
 }

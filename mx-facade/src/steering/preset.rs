@@ -1,7 +1,7 @@
 //! Presets, made for a model when they are first used and kept after that.
 
 use super::texts::tokenise;
-use super::{MeasuredModel, ModelReader, NeutralDamage, shape};
+use super::{MeasuredModel, ModelReader, NeutralDamage, identity, shape};
 use crate::error::Error;
 use crate::pipeline::Loaded;
 use mx_steering::make::{Judges, split_holdout, unwatched};
@@ -16,10 +16,7 @@ pub(super) fn vector(
     model: &Loaded,
     store: Option<&VectorStore>,
 ) -> Result<Arc<SteeringVector>, Error> {
-    let identity = shape(model)
-        .digest
-        .unwrap_or_else(|| model.name().to_owned());
-    let name = preset.preset.cache_name(preset.tone, &identity);
+    let name = preset.preset.cache_name(preset.tone, &identity(model));
     if let Some(kept) = store.and_then(|store| store.get(&name).ok()) {
         return Ok(Arc::new(kept));
     }

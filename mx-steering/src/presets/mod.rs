@@ -1,9 +1,9 @@
 //! Presets: vectors for common wishes, made for whatever model is loaded.
 //!
 //! Bundled are texts, not vectors: [`Preset::pairs`] gives contrastive pairs of ours, [`compute`] makes the vector for a
-//! model and chooses its layer on pairs held out, [`tune`] finds a strength, and [`measure`] reports the preset's own
-//! metric on prompts that nothing was made from, beside the perplexity of neutral text. A vector is worth keeping under
-//! [`Preset::cache_name`], so that a model pays once.
+//! model and chooses its layer by what it does to pairs held out, [`tune`] finds a strength, and [`measure`] reports the
+//! preset's own metric on prompts that nothing was made from, beside the perplexity of neutral text. A vector is worth
+//! keeping under [`Preset::cache_name`], so that a model pays once.
 //!
 //! | preset | from | to | metric |
 //! |---|---|---|---|
@@ -15,20 +15,6 @@
 //! | `format_rigidity` | free form | the form that was asked for | share of lines in it |
 //! | `json_compliance` | – | a **constraint** does this, not a vector | share of answers that parse |
 //! | `domain_specific` | general answers | the caller's domain, from the **caller's pairs** | the caller's terms |
-//!
-//! What to expect of a small model: on SmolLM2-135M-Instruct (4-bit), vectors made from 24 pairs and judged on the 8
-//! others, strength 2, change of Σ ln p(wanted) − Σ ln p(unwanted) with its 95 % interval, and perplexity on three of
-//! the neutral texts in multiples of the plain model's:
-//!
-//! | preset | layer | shift in nats | perplexity |
-//! |---|---|---|---|
-//! | `tone_control` formal | 18 | 13.7 (8.2 to 18.7) | 1.13 |
-//! | `tone_control` warm | 10 | 4.4 (1.5 to 7.4) | 1.17 |
-//! | `refusal_strength` | 16 | 8.7 (7.3 to 10.2) | 1.24 |
-//! | `format_rigidity` | 18 | 6.0 (4.3 to 7.7) | 1.40 |
-//! | `brevity` | 19 | 22.2 (18.1 to 25.9) | 1.22 |
-//! | `truthfulness` | 10 | 0.9 (−2.2 to 4.6): not shown | 1.31 |
-//! | `safety_style` | 14 | −0.1 (−5.8 to 4.7): not shown | 1.24 |
 //!
 //! Hard forms come from masks: steering only raises the mass that a mask leaves, so that it distorts less.
 
@@ -100,8 +86,8 @@ pub enum PresetKind {
     Constraint,
 }
 
-/// Version of the bundled pairs; part of the cache's key.
-pub const VERSION: u32 = 1;
+/// Version of the bundled pairs and of what is made of them; part of the cache's key.
+pub const VERSION: u32 = 2;
 
 /// Strengths worth trying in [`tune`], in shares of a tenth of the stream's norm.
 pub const STRENGTHS: [f32; 5] = [0.5, 1.0, 1.5, 2.0, 3.0];

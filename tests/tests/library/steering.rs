@@ -477,3 +477,48 @@ fn resuming_refuses_what_does_not_fit() {
     assert_eq!(ask(&mut sequence, rows(2, d_model), 1), Ok([2, vocab]));
     assert_eq!((sequence.len(), sequence.layer()), (2, 1));
 }
+
+#[test]
+fn a_preset_whose_effect_is_not_shown_says_so_when_it_is_used() {
+    use mx_steering::evaluate::Estimate;
+    use mx_steering::presets::{Preset, Tone};
+    use mx_steering::store::VectorStore;
+    let folder = tempfile::tempdir().unwrap();
+    let model = mx::pipeline::Loaded::from(tiny());
+    let width = model.config().d_model;
+    let identity = mx::steering::identity(&model);
+    let told = |low: f64| {
+        let store = VectorStore::new(folder.path().join(low.to_string()));
+        let directions = [(Site::ResidPost.at(1), wave(width, 0.5))].into();
+        let mut vector = SteeringVector::new(mx_steering::Method::Caa, directions).unwrap();
+        vector.measured.get_or_insert_default().effect = Some(Estimate {
+            mean: 1.0,
+            low,
+            high: 2.0,
+            n: 16,
+        });
+        store
+            .put(&vector.named(Preset::Brevity.cache_name(Tone::default(), &identity)))
+            .unwrap();
+        let mut client = mx::Client::with_model(tiny());
+        client.set_vectors(mx::steering::Vectors::new(store));
+        let mut request = mx::GenerateRequest::new("x").max_tokens(2).temperature(0.0);
+        request.steering.steering_preset = Some("brevity".to_owned());
+        let warnings = client.run(&request).unwrap().warnings;
+        warnings
+            .iter()
+            .any(|warning| warning.message.contains("includes none"))
+    };
+    assert!(told(-0.5) && told(0.0));
+    assert!(!told(0.5));
+}
+
+#[test]
+fn the_preset_that_is_a_constraint_is_one() {
+    let client = mx::Client::with_model(tiny());
+    let mut request = mx::GenerateRequest::new("x").max_tokens(24);
+    request.steering.steering_preset = Some("json_compliance".to_owned());
+    let answer = client.run(&request).unwrap();
+    assert!(answer.text.trim_start().starts_with('{'), "{}", answer.text);
+    assert!(answer.warnings.iter().any(|w| w.code == "constraint"));
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::engine::{Engine, Entry, Tokens};
 use super::stack::Below;
 use super::walk::{Walk, facts};
-use crate::machine::{Home, Plain, SPELLED_END, State, Step};
+use crate::machine::{Home, Plain, SPELLED_END, State, Step, Verdict};
 use crate::vocabulary::{BLANKS, Bits, MAX_CHARS, NodeId, ROOT, Trie};
 use crate::{ByteSet, ConstrainError};
 
@@ -15,6 +15,36 @@ const MAX_SINGLE_TRIALS: usize = 1024;
 const MIN_CLASS_TOKENS: usize = 24;
 /// Most ways out of a class that are followed one by one; beyond that a walk from the root costs less.
 const MAX_EXITS: usize = 8192;
+
+/// What follows plain characters that lead to one state, whatever they are.
+#[derive(Debug)]
+pub(super) struct BehindHome {
+    tokens: Box<[u32]>,
+    crossings: Box<[(NodeId, Verdict)]>,
+    /// By the first byte of the plain characters: where its tokens and its crossings end.
+    groups: Box<[(u8, u32, u32)]>,
+}
+
+impl BehindHome {
+    /// The tokens and crossings by the first bytes of the plain characters.
+    fn by_first(&self) -> impl Iterator<Item = (u8, &[u32], &[(NodeId, Verdict)])> {
+        let mut from = (0, 0);
+        self.groups.iter().map(move |&(first, tokens, crossings)| {
+            let to = (tokens as usize, crossings as usize);
+            let here = (
+                first,
+                &self.tokens[from.0..to.0],
+                &self.crossings[from.1..to.1],
+            );
+            from = to;
+            here
+        })
+    }
+
+    fn memory(&self) -> usize {
+        self.tokens.len() * 4 + self.crossings.len() * 8 + self.groups.len() * 12
+    }
+}
 
 impl Engine {
     /// Finds the mask of a state, as far as the frames below do not matter.
@@ -256,7 +286,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Tries every token that begins with plain characters, whose end is known, and goes on with another one.
+    /// Takes the tokens that begin with plain characters, whose end is known, and go on with another one.
     fn leave_home(
         &mut self,
         state: State,
@@ -264,28 +294,66 @@ impl Engine {
         home: Home,
     ) -> Result<(), ConstrainError> {
         let vocabulary = self.vocabulary.clone();
-        let trie = vocabulary.trie();
-        let exits = live
-            .union(&self.machine.live(home.state)?)
-            .difference(&Plain::ALL);
-        for &node in exits
-            .iter()
-            .flat_map(|byte| vocabulary.slices().nodes(byte))
-        {
-            let Some(token) = trie.any_token(node) else {
+        let (trie, slices) = (vocabulary.trie(), vocabulary.slices());
+        let home_live = self.machine.live(home.state)?;
+        let behind = self.behind_home(home.state, &home_live)?;
+        for (first, tokens, crossings) in behind.by_first() {
+            if !home.turns.contains(first) {
+                self.scratch.tokens.extend_from_slice(tokens);
+                self.scratch.crossings.extend_from_slice(crossings);
+            }
+        }
+        let exits = live.union(&home_live).difference(&Plain::ALL);
+        for byte in &exits.intersection(trie.first_bytes()) {
+            self.walk(trie)
+                .at(trie.root_child(byte), state, Below::UNKNOWN)?;
+        }
+        for &node in home.turns.iter().flat_map(|first| slices.leaving(first)) {
+            let Some(token) = trie
+                .any_token(node)
+                .filter(|_| exits.contains(trie.byte(node)))
+            else {
                 continue;
             };
             let path = &vocabulary.raw_bytes(token)[..trie.depth(node) - 1];
-            let at = match path.first() {
-                None => Some(state),
-                Some(&first) if !home.turns.contains(first) => Some(home.state),
-                Some(_) => self.follow(state, path)?,
-            };
-            if let Some(at) = at {
+            if let Some(at) = self.follow(state, path)? {
                 self.walk(trie).at(node, at, Below::UNKNOWN)?;
             }
         }
         Ok(())
+    }
+
+    /// What can be read behind plain characters from the state that they all lead to.
+    fn behind_home(
+        &mut self,
+        home: State,
+        live: &ByteSet,
+    ) -> Result<Arc<BehindHome>, ConstrainError> {
+        if let Some(known) = self.homes.get(home) {
+            return Ok(known);
+        }
+        let vocabulary = self.vocabulary.clone();
+        let (trie, slices) = (vocabulary.trie(), vocabulary.slices());
+        let mut groups = Vec::new();
+        for first in trie.first_bytes() {
+            for &node in slices.leaving(first) {
+                if live.contains(trie.byte(node)) {
+                    self.walk(trie).at(node, home, Below::UNKNOWN)?;
+                }
+            }
+            let ends = (self.scratch.tokens.len(), self.scratch.crossings.len());
+            groups.push((first, ends.0 as u32, ends.1 as u32));
+        }
+        let behind = Arc::new(BehindHome {
+            tokens: self.scratch.tokens.as_slice().into(),
+            crossings: self.scratch.crossings.as_slice().into(),
+            groups: groups.into(),
+        });
+        self.scratch.clear();
+        self.stacks.clear_local();
+        self.homes
+            .insert(home, Arc::clone(&behind), behind.memory());
+        Ok(behind)
     }
 
     /// Whether blanks lead back to the state, as between the parts of a JSON text.

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use super::build::BehindHome;
 use super::cache::Cache;
 use super::stack::{Below, Stacks};
 use super::walk::{FactsMap, Scratch, Walk};
@@ -46,6 +47,7 @@ pub(crate) struct Engine {
     pub(super) vocabulary: Vocabulary,
     entries: Cache<State, Arc<Entry>>,
     masks: Cache<Position, Arc<Tokens>>,
+    pub(super) homes: Cache<State, Arc<BehindHome>>,
     pub(super) facts: FactsMap,
     pub(super) scratch: Scratch,
     limits: Limits,
@@ -65,7 +67,8 @@ impl Engine {
             machine,
             vocabulary,
             entries: Cache::new(limits.mask_cache_bytes / 2),
-            masks: Cache::new(limits.mask_cache_bytes / 2),
+            masks: Cache::new(limits.mask_cache_bytes / 8 * 3),
+            homes: Cache::new(limits.mask_cache_bytes / 8),
             facts: FactsMap::default(),
             scratch: Scratch::default(),
             limits,

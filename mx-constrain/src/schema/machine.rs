@@ -3,7 +3,8 @@
 use super::engine::Type;
 use super::frames::{Class, CoreId};
 use super::options::Whitespace;
-use super::reader::{Reader, Spot, letters};
+use super::reader::{Reader, Spot};
+use super::steps::letters;
 use super::strings::Life;
 use super::text::{Part, StringAt};
 use super::trie::OFF;

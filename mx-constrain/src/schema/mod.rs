@@ -28,6 +28,7 @@ mod reader;
 mod shapes;
 mod solve;
 mod stand_in;
+mod steps;
 mod strings;
 mod text;
 mod trie;

@@ -95,12 +95,11 @@ impl Engine {
         let starts = utf8::class_starts();
         let mut samples = Vec::new();
         let mut of = [0; 256];
+        let mut form = 0;
         for byte in 0..=u8::MAX {
+            form += u8::from(starts.contains(byte));
             // Which group of bytes that UTF-8 tells apart, and the class of each pattern.
-            let mut key = vec![
-                starts.rank(byte.saturating_add(1)) as u8,
-                u8::from(byte == u8::MAX),
-            ];
+            let mut key = vec![form];
             key.extend(
                 held.patterns
                     .iter()

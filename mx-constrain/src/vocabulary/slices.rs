@@ -67,6 +67,8 @@ pub(crate) struct Slices {
     rest: Trie,
     /// Nodes that are reached by plain characters only up to their own byte.
     nodes: NodesByByte,
+    /// Those of the nodes whose own byte is not plain and that have some before it, by the first of these.
+    leaving: NodesByByte,
     /// Those of the nodes that have more than [`MAX_CHARS`] characters before them.
     far_nodes: Vec<NodeId>,
     /// Tokens of blanks only, and nodes that are reached by blanks only up to their own byte, which is none.
@@ -122,7 +124,7 @@ impl Slices {
                 count,
             });
         }
-        let (nodes, far_nodes) = plain_nodes(trie);
+        let (nodes, leaving, far_nodes) = plain_nodes(trie);
         let (blank_tokens, blank_nodes) = blank_nodes(trie);
         let rest = Trie::new(entries.filter(|entry| entry.chars == 0))?;
         Ok(Self {
@@ -131,6 +133,7 @@ impl Slices {
             longest,
             rest,
             nodes,
+            leaving,
             far_nodes,
             blank_tokens,
             blank_nodes,
@@ -190,6 +193,12 @@ impl Slices {
         self.nodes.of(byte)
     }
 
+    /// The nodes whose own byte is not plain and that are reached by plain characters, at least one, of which the first
+    /// byte is `first`.
+    pub(crate) fn leaving(&self, first: u8) -> &[NodeId] {
+        self.leaving.of(first)
+    }
+
     /// The tokens of blanks only, and the nodes that go on with something else behind blanks.
     pub(crate) fn blank(&self) -> (&[u32], &NodesByByte) {
         (&self.blank_tokens, &self.blank_nodes)
@@ -208,7 +217,7 @@ impl Slices {
             .map(|bits| size_of_val(&*bits.words))
             .sum();
         let holding: usize = self.holding.iter().map(|group| 4 * group.len()).sum();
-        bits + holding + 4 * self.nodes.nodes.len() + self.rest.bytes()
+        bits + holding + 4 * (self.nodes.nodes.len() + self.leaving.nodes.len()) + self.rest.bytes()
     }
 }
 
@@ -221,9 +230,13 @@ pub(crate) struct NodesByByte {
 
 impl NodesByByte {
     fn new(trie: &Trie, nodes: &[NodeId]) -> Self {
+        Self::grouped(nodes, |node| trie.byte(node))
+    }
+
+    fn grouped(nodes: &[NodeId], byte_of: impl Fn(NodeId) -> u8) -> Self {
         let mut from = Box::new([0u32; 257]);
         for &node in nodes {
-            from[usize::from(trie.byte(node)) + 1] += 1;
+            from[usize::from(byte_of(node)) + 1] += 1;
         }
         for byte in 0..256 {
             from[byte + 1] += from[byte];
@@ -231,7 +244,7 @@ impl NodesByByte {
         let mut at = from.clone();
         let mut grouped = vec![0; nodes.len()];
         for &node in nodes {
-            let slot = &mut at[usize::from(trie.byte(node))];
+            let slot = &mut at[usize::from(byte_of(node))];
             grouped[*slot as usize] = node;
             *slot += 1;
         }
@@ -249,10 +262,12 @@ impl NodesByByte {
     }
 }
 
-/// The nodes whose parent is reached by plain characters, as far as they are well-formed, and those of them that have
+/// The nodes whose parent is reached by plain characters, as far as they are well-formed; those of them that are not
+/// plain and have a byte before them, by the first one; and those that have
 /// more than [`MAX_CHARS`] characters before them.
-fn plain_nodes(trie: &Trie) -> (NodesByByte, Vec<NodeId>) {
+fn plain_nodes(trie: &Trie) -> (NodesByByte, NodesByByte, Vec<NodeId>) {
     let mut reached: Vec<NodeId> = Vec::with_capacity(trie.len());
+    let mut leaving: Vec<NodeId> = Vec::new();
     let mut far: Vec<NodeId> = Vec::new();
     // Per depth: place in the character and number of characters so far.
     let mut path: Vec<(Utf8State, u32)> = vec![(utf8::START, 0)];
@@ -275,10 +290,24 @@ fn plain_nodes(trie: &Trie) -> (NodesByByte, Vec<NodeId>) {
             path.push((next, chars + u32::from(state == utf8::START)));
             node += 1;
         } else {
+            if trie.depth(node) > 1 {
+                leaving.push(node);
+            }
             node = trie.end(node);
         }
     }
-    (NodesByByte::new(trie, &reached), far)
+    // Nodes stand in depth-first order: the root's child above one is the last that is not behind it.
+    let firsts: Vec<NodeId> = trie
+        .first_bytes()
+        .iter()
+        .map(|byte| trie.root_child(byte))
+        .collect();
+    let first_of = |node: NodeId| {
+        let above = firsts.partition_point(|&first| first <= node);
+        trie.byte(firsts[above.saturating_sub(1)])
+    };
+    let leaving = NodesByByte::grouped(&leaving, first_of);
+    (NodesByByte::new(trie, &reached), leaving, far)
 }
 
 /// The tokens of blanks only, and the nodes behind blanks only that are none.

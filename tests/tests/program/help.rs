@@ -2,8 +2,9 @@
 
 use mx_tests::mx::Home;
 
-const COMMANDS: [&str; 10] = [
-    "generate", "chat", "pull", "list", "show", "rm", "tokenize", "steer", "devices", "doctor",
+const COMMANDS: [&str; 12] = [
+    "generate", "chat", "pull", "list", "show", "rm", "tokenize", "steer", "policy", "trace",
+    "devices", "doctor",
 ];
 
 #[test]

@@ -491,7 +491,7 @@ pub(crate) fn name_models(policy: &Policy, request: &mut GenerateRequest) {
 /// The policy of a file, or the saved one of an id.
 pub(crate) fn find(given: &str) -> anyhow::Result<Policy> {
     let path = Path::new(given);
-    if given == "-" || path.is_file() {
+    if given == "-" || path.exists() && !path.is_dir() {
         return parse(&text_of(path)?, given);
     }
     Ok(store()?.get(given).map_err(mx::Error::from)?)

@@ -18,6 +18,9 @@ use crate::{ByteSet, ConstrainError};
 /// An interned state of one frame.
 pub(crate) type State = u32;
 
+/// The byte behind texts that are spelled out.
+pub(crate) const SPELLED_END: u8 = b'"';
+
 /// What a closed frame tells the frame below it (interned by the machine).
 pub(crate) type Verdict = u32;
 
@@ -46,19 +49,16 @@ pub(crate) enum Step {
 /// A claim must be true; claiming less (or [`Plain::NONE`]) is always sound and only slower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Plain {
-    /// The ASCII characters of the class, a subset of [`Plain::ASCII`].
-    pub(crate) ascii: ByteSet,
-    /// Whether every character beyond ASCII belongs to the class (well-formed UTF-8 of the alphabet, and its
-    /// unfinished beginnings).
-    pub(crate) wide: bool,
+    /// The bytes of the class, a subset of [`Plain::ALL`]: a character belongs to the class when all its bytes do, and
+    /// so do unfinished beginnings. With a first byte of characters beyond ASCII, all bytes that go on are members.
+    pub(crate) class: ByteSet,
     /// Every string of at most this many characters of the class keeps the state alive; `u32::MAX` for any length.
     pub(crate) chars: u32,
-    /// Whether a string of more than `chars` characters of the class is certainly refused. Ignored when `chars` is
-    /// `u32::MAX`.
-    pub(crate) exact: bool,
-    /// Bytes outside the class that some state behind at most [`CHARS_TOLD_APART`](Self::CHARS_TOLD_APART) (and at most
-    /// `chars`) characters of the class does not refuse. More is sound. Only tokens that leave the class by one of these
-    /// are looked at. Ignored for the full class.
+    /// A string of more than this many characters of the class is certainly refused; `u32::MAX` claims nothing.
+    pub(crate) most: u32,
+    /// Bytes outside the class that some state behind at most [`CHARS_TOLD_APART`](Self::CHARS_TOLD_APART) characters of
+    /// the class does not refuse. More is sound. Only tokens that leave the class by one of these are looked at. Ignored
+    /// for the full class.
     pub(crate) exits: ByteSet,
     /// For the full class without limit of length: the state in which plain characters end up, so that none of them
     /// needs to be read to know it. `None` claims nothing.
@@ -82,23 +82,23 @@ impl Plain {
     pub(crate) const ASCII: ByteSet = ByteSet::range(0x20, 0x7f)
         .difference(&ByteSet::of(b'"'))
         .difference(&ByteSet::of(b'\\'));
+    /// The bytes of plain characters.
+    pub(crate) const ALL: ByteSet = Self::ASCII.union(&ByteSet::WIDE);
     /// Characters up to which lengths matter to slices.
     pub(crate) const CHARS_TOLD_APART: u32 = 32;
     /// No claim.
     pub(crate) const NONE: Self = Self {
-        ascii: ByteSet::EMPTY,
-        wide: false,
+        class: ByteSet::EMPTY,
         chars: 0,
-        exact: false,
+        most: u32::MAX,
         exits: ByteSet::ALL,
         home: None,
     };
     /// Every plain string of any length keeps the state alive.
     pub(crate) const FREE: Self = Self {
-        ascii: Self::ASCII,
-        wide: true,
+        class: Self::ALL,
         chars: u32::MAX,
-        exact: false,
+        most: u32::MAX,
         exits: ByteSet::ALL,
         home: None,
     };
@@ -106,10 +106,9 @@ impl Plain {
     /// Every plain string of up to `chars` characters keeps the state alive, and no longer one does.
     pub(crate) const fn up_to(chars: u32) -> Self {
         Self {
-            ascii: Self::ASCII,
-            wide: true,
+            class: Self::ALL,
             chars,
-            exact: true,
+            most: chars,
             exits: ByteSet::ALL,
             home: None,
         }
@@ -175,6 +174,25 @@ pub(crate) trait Machine: Send {
     fn plain(&mut self, state: State) -> Result<Plain, ConstrainError> {
         let _ = state;
         Ok(Plain::NONE)
+    }
+
+    /// Another state that does the same with some bytes, and these bytes: their tokens are taken from its mask, which
+    /// is wanted soon anyway.
+    fn alike(&mut self, state: State) -> Result<Option<(State, ByteSet)>, ConstrainError> {
+        let _ = state;
+        Ok(None)
+    }
+
+    /// Gives the texts (ascending, none twice) of which one must come next, each followed by [`SPELLED_END`], and says
+    /// whether it did; `false` claims nothing, and then nothing may have been given. Tokens are then looked up text by
+    /// text, and only those that hold the end of one are read by the machine.
+    fn spelled(
+        &mut self,
+        state: State,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, ConstrainError> {
+        let _ = (state, each);
+        Ok(false)
     }
 
     /// A state whose tokens may be taken for those of `state`: the same, or fewer where they differ. States that differ

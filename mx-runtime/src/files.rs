@@ -7,6 +7,8 @@ use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::error::LoadError;
 use crate::weights::names::Naming;
 use crate::weights::{Checkpoint, Gguf, Safetensors, TensorStore};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -178,5 +180,18 @@ pub(crate) fn read_text(path: &Path) -> Result<Option<String>, LoadError> {
         }
         Ok(_) => {}
     }
-    std::fs::read_to_string(path).map(Some).map_err(io)
+    let mut text = String::new();
+    let file = open_regular(path).map_err(io)?;
+    file.take(MAX_TEXT_BYTES)
+        .read_to_string(&mut text)
+        .map_err(io)?;
+    Ok(Some(text))
+}
+
+/// Opens a file that is to be read whole. A pipe or a device would never end.
+pub(crate) fn open_regular(path: &Path) -> std::io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    File::open(path)
 }

@@ -256,7 +256,7 @@ pub use guidance::{
     classifier_free_guidance, contrastive_logits, contrastive_scores, log_softmax, log_sum_exp,
 };
 pub use law::{Draw, Law};
-pub use logprobs::{LogprobSide, Logprobs, TokenLogprob};
+pub use logprobs::{LogprobSide, Logprobs, TokenLogprob, log_normaliser};
 pub use method::Method;
 pub use options::SamplingOptions;
 pub use order::{HF_ORDER, LLAMA_ORDER, Order, Step};

@@ -2,6 +2,7 @@
 
 use crate::math;
 use crate::row::{Row, key_position, key_value};
+use crate::simd::{self, BLOCK, Backend};
 
 /// A token with the natural logarithm of its probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,6 +11,27 @@ pub struct TokenLogprob {
     pub token: u32,
     /// `ln p`; −inf for what was removed.
     pub logprob: f64,
+}
+
+/// `ln Σ eˣ` of a row of logits: what a logit is less this is the logarithm of its probability. One pass for the largest
+/// and one for the sum, with the same bits on every instruction set; within 1e-7. NaN or +∞ for a row that has such, −∞ for
+/// one that leaves nothing.
+///
+/// ```
+/// let normaliser = mx_sampling::log_normaliser(&[0.0, 0.0, f32::NEG_INFINITY]);
+/// assert!((normaliser - 2f64.ln()).abs() < 1e-7);
+/// ```
+#[must_use]
+pub fn log_normaliser(row: &[f32]) -> f64 {
+    let backend = Backend::detect();
+    let blocks = row.len().div_ceil(BLOCK);
+    let (mut block_max, mut block_sum) = (vec![0.0; blocks], vec![0.0; blocks]);
+    let max = simd::scan(backend, row, &mut block_max);
+    if !max.is_finite() {
+        return f64::from(max);
+    }
+    let total = simd::exp_total(backend, row, &block_max, max, 1.0, &mut block_sum);
+    f64::from(max) + math::ln(total)
 }
 
 /// The chosen token and the most likely ones under one law.

@@ -132,7 +132,7 @@ impl Home {
         let mut command = Command::new(program());
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if ["MX_", "HF_", "XDG_"]
+            if ["MX_", "HF_", "XDG_", "MECHANEX_"]
                 .iter()
                 .any(|prefix| text.starts_with(prefix))
             {

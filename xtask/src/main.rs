@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure: decode, prefill, sampling, constrain, steering or all
+    /// Measure: decode, prefill, sampling, constrain, steering, strategies or all
     Bench {
         /// Names of benchmarks
         #[arg(default_value = "all")]

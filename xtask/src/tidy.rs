@@ -45,16 +45,6 @@ const UNSAFE_PLACES: [&str; 5] = ["map.rs", "pieces.rs", "simd", "kernels", "thr
 /// Longest source file, in lines, before its first test module.
 const MAX_LINES: usize = 600;
 
-/// Files that are longer and wait to be divided, with the lines that they may have until then.
-const LONG_YET: [(&str, usize); 6] = [
-    ("mx-constrain/src/schema/engine.rs", 950),
-    ("mx-constrain/src/schema/frames.rs", 1150),
-    ("mx-constrain/src/schema/load.rs", 950),
-    ("mx-constrain/src/schema/numbers.rs", 800),
-    ("mx-constrain/src/schema/reader.rs", 800),
-    ("mx-constrain/src/schema/solve.rs", 950),
-];
-
 /// Everything that is wrong, one line each; empty when the house is tidy.
 ///
 /// # Errors
@@ -102,10 +92,8 @@ fn check_file(root: &Path, file: &Path, wrong: &mut Vec<String>) -> anyhow::Resu
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let is_test = name.contains("tests/") || name.ends_with("tests.rs");
     let lines = if is_test { 0 } else { code.lines().count() };
-    let known = LONG_YET.iter().find(|(file, _)| name.ends_with(file));
-    let most = known.map_or(MAX_LINES, |(_, most)| *most);
-    if lines > most {
-        wrong.push(format!("{name} has {lines} lines, at most {most}"));
+    if lines > MAX_LINES {
+        wrong.push(format!("{name} has {lines} lines, at most {MAX_LINES}"));
     }
     let switched_on = text.contains(concat!("allow(", "unsafe_code"));
     let parts: Vec<&str> = name.split(['/', '\\']).collect();

@@ -23,21 +23,18 @@ pub(super) fn plain(machine: &mut Recogniser, state: State) -> Result<Plain, Con
     for byte in &Plain::ASCII {
         let loops = machine.step(behind, byte)? == Step::Stay(behind);
         if loops && machine.step(state, byte)? == Step::Stay(behind) {
-            class.ascii.insert(byte);
+            class.class.insert(byte);
         }
     }
-    class.wide =
-        wide(machine, state, behind)? && (state == behind || wide(machine, behind, behind)?);
-    if class.ascii.is_empty() && !class.wide {
+    if wide(machine, state, behind)? && (state == behind || wide(machine, behind, behind)?) {
+        class.class = class.class.union(&ByteSet::WIDE);
+    }
+    if class.class.is_empty() {
         return Ok(Plain::NONE);
     }
     // Behind a text of the class stands one of the two, or a character beyond ASCII is unfinished.
     let live = machine.live(state)?.union(&machine.live(behind)?);
-    class.exits = if class.wide {
-        live.union(&ByteSet::WIDE)
-    } else {
-        live
-    };
+    class.exits = live;
     Ok(class)
 }
 

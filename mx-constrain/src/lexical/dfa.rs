@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::classes::Claims;
 use super::nfa::{ByteClasses, Nfa};
 use super::node::Node;
 use super::subset::{Subset, Subsets};
 use super::utf8::{self, Utf8State};
 use super::{RegexMode, RegexSyntax, ecma};
 use crate::hash::FastMap;
-use crate::machine::Plain;
 use crate::{ByteSet, ConstrainError, Limits};
 
 /// The state from which nothing can be completed.
@@ -30,7 +30,7 @@ pub(crate) struct Dfa {
     /// Rows of the states, one entry a byte class: the state reached, perhaps [`UNPROVEN`], or [`UNKNOWN`].
     rows: Vec<u32>,
     facts: Vec<Facts>,
-    plains: FastMap<u32, Plain>,
+    claims: Claims,
     limits: DfaLimits,
 }
 
@@ -168,7 +168,7 @@ impl Dfa {
             facts: Vec::new(),
             classes,
             start: DEAD,
-            plains: FastMap::default(),
+            claims: Claims::default(),
             limits,
         };
         dfa.push_dead();
@@ -315,6 +315,11 @@ impl Dfa {
         }
     }
 
+    /// The class of a byte: bytes of one class are never told apart.
+    pub(crate) fn class_of(&self, byte: u8) -> u8 {
+        self.classes.of[usize::from(byte)]
+    }
+
     pub(super) fn classes(&self) -> Arc<ByteClasses> {
         Arc::clone(&self.classes)
     }
@@ -323,8 +328,8 @@ impl Dfa {
         &self.alphabet
     }
 
-    pub(super) fn plains(&mut self) -> &mut FastMap<u32, Plain> {
-        &mut self.plains
+    pub(super) fn claims(&mut self) -> &mut Claims {
+        &mut self.claims
     }
 
     /// The state behind any byte of a class.

@@ -12,6 +12,7 @@ mod subset;
 mod tests;
 pub(crate) mod utf8;
 
+pub(crate) use classes::{Characters, Chars, Groups, claim};
 pub(crate) use dfa::{DEAD, Dfa};
 
 use serde::{Deserialize, Serialize};

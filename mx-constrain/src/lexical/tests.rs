@@ -398,44 +398,70 @@ fn claims_about_plain_characters_are_true() {
     let mut name = dfa("^[a-z0-9-]+$", RegexSyntax::Ecma262, RegexMode::Search);
     let claim = name.plain(name.start()).unwrap();
     assert_eq!(
-        (claim.ascii.to_string().as_str(), claim.wide, claim.chars),
-        ("[- 0-9 a-z]", false, u32::MAX)
+        (claim.class.to_string().as_str(), claim.chars),
+        ("[- 0-9 a-z]", u32::MAX)
     );
     assert!(claim.exits.is_empty());
     let mut path = dfa("^[^/]+(/[^/]+)*$", RegexSyntax::Ecma262, RegexMode::Search);
     let claim = path.plain(path.start()).unwrap();
     assert!(
-        claim.wide && claim.ascii == Plain::ASCII.difference(&ByteSet::of(b'/')),
+        claim.class == Plain::ALL.difference(&ByteSet::of(b'/')),
         "{claim:?}"
     );
     assert!(claim.exits.contains(b'/'));
     let mut short = dfa("^[A-Z]{3}$", RegexSyntax::Ecma262, RegexMode::Search);
     let claim = short.plain(short.start()).unwrap();
-    assert_eq!((claim.chars, claim.exact), (3, true));
+    assert_eq!((claim.chars, claim.most), (3, 3));
+    let mut line = dfa("^.*$", RegexSyntax::Ecma262, RegexMode::Search);
+    let claim = line.plain(line.start()).unwrap();
+    // U+2028 and U+2029 are no members: what begins with their first byte is looked at one by one.
+    assert_eq!(claim.class, Plain::ALL.difference(&ByteSet::of(0xe2)));
+    assert_eq!(claim.chars, u32::MAX);
+    assert!(claim.exits.contains(0xe2));
+    let mut escaped = dfa(
+        "^([a-z]|%[0-9A-F]{2})*$",
+        RegexSyntax::Ecma262,
+        RegexMode::Search,
+    );
+    let claim = escaped.plain(escaped.start()).unwrap();
+    assert_eq!(claim.class, ByteSet::range(b'a', b'z'), "{claim:?}");
+    assert_eq!(claim.chars, u32::MAX);
+    let mut tag = dfa(
+        "^[a-z]{2,8}(-[a-z]{2,8})*$",
+        RegexSyntax::Ecma262,
+        RegexMode::Search,
+    );
+    let claim = tag.plain(tag.start()).unwrap();
+    assert_eq!((claim.chars, claim.most), (8, 8), "{claim:?}");
 }
 
 fn check_claim(dfa: &mut Dfa, state: u32, plain: &Plain, random: &mut Random, pattern: &str) {
-    let ascii: Vec<u8> = plain.ascii.iter().collect();
+    let ascii: Vec<u8> = plain.class.intersection(&Plain::ASCII).iter().collect();
+    let wide: Vec<&str> = [
+        "ä",
+        "日",
+        "💣",
+        "\u{7ff}",
+        "\u{ffff}",
+        "\u{10ffff}",
+        "\u{2027}",
+        "\u{d7ff}",
+    ]
+    .into_iter()
+    .filter(|text| text.bytes().all(|byte| plain.class.contains(byte)))
+    .collect();
     for _ in 0..20 {
         let mut at = state;
         let mut chars = 0;
         let length = random.below(40) as u32;
         while chars < length {
-            let text = match (plain.wide && random.below(4) == 0, ascii.is_empty()) {
-                (true, _) => random
-                    .pick(&["ä", "日", "💣", "\u{7ff}", "\u{ffff}", "\u{10ffff}"])
-                    .as_bytes()
-                    .to_vec(),
+            let text = match (!wide.is_empty() && random.below(4) == 0, ascii.is_empty()) {
+                (true, _) => random.pick(&wide).as_bytes().to_vec(),
                 (false, false) => vec![*random.pick(&ascii)],
                 (false, true) => break,
             };
-            if at != DEAD && chars <= plain.chars {
-                let outside = dfa.live(at).unwrap().difference(&plain.ascii);
-                let outside = if plain.wide {
-                    outside.difference(&ByteSet::WIDE)
-                } else {
-                    outside
-                };
+            if at != DEAD && chars <= Plain::CHARS_TOLD_APART {
+                let outside = dfa.live(at).unwrap().difference(&plain.class);
                 assert!(
                     outside.is_subset(&plain.exits),
                     "{pattern}: {outside} leaves beside {plain:?}"
@@ -447,7 +473,8 @@ fn check_claim(dfa: &mut Dfa, state: u32, plain: &Plain, random: &mut Random, pa
             chars += 1;
             if chars <= plain.chars {
                 assert_ne!(at, DEAD, "{pattern}: {plain:?} after {chars}");
-            } else if plain.exact {
+            }
+            if chars > plain.most {
                 assert_eq!(at, DEAD, "{pattern}: {plain:?} after {chars}");
             }
         }

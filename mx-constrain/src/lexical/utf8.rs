@@ -5,6 +5,12 @@ use crate::ByteSet;
 /// Where in a character a text stands.
 pub(crate) type Utf8State = u8;
 
+/// Number of places in a character.
+pub(crate) const STATES: usize = 8;
+/// The first bytes of characters beyond ASCII.
+pub(crate) const FIRST: ByteSet = ByteSet::range(0xc2, 0xf4);
+/// The bytes behind the first one of a character.
+pub(crate) const CONTINUATION: ByteSet = ByteSet::range(0x80, 0xbf);
 /// Between two characters.
 pub(crate) const START: Utf8State = 0;
 /// One, two or three more bytes of 80-BF.

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use super::build::BehindHome;
 use super::cache::Cache;
 use super::stack::{Below, Stacks};
 use super::walk::{FactsMap, Scratch, Walk};
@@ -46,6 +47,7 @@ pub(crate) struct Engine {
     pub(super) vocabulary: Vocabulary,
     entries: Cache<State, Arc<Entry>>,
     masks: Cache<Position, Arc<Tokens>>,
+    pub(super) homes: Cache<State, Arc<BehindHome>>,
     pub(super) facts: FactsMap,
     pub(super) scratch: Scratch,
     limits: Limits,
@@ -65,7 +67,8 @@ impl Engine {
             machine,
             vocabulary,
             entries: Cache::new(limits.mask_cache_bytes / 2),
-            masks: Cache::new(limits.mask_cache_bytes / 2),
+            masks: Cache::new(limits.mask_cache_bytes / 8 * 3),
+            homes: Cache::new(limits.mask_cache_bytes / 8),
             facts: FactsMap::default(),
             scratch: Scratch::default(),
             limits,
@@ -275,17 +278,20 @@ impl Engine {
         }
     }
 
+    /// The mask of a state as far as the frames below do not matter.
+    pub(super) fn entry(&mut self, state: State) -> Result<Arc<Entry>, ConstrainError> {
+        if let Some(entry) = self.entries.get(state) {
+            return Ok(entry);
+        }
+        let entry = Arc::new(self.build(state)?);
+        let bytes = entry.tokens.memory() + entry.crossings.len() * 8;
+        self.entries.insert(state, Arc::clone(&entry), bytes);
+        Ok(entry)
+    }
+
     /// Completes the mask of the top state with what depends on the frames below and on the end of the text.
     fn resolve(&mut self, at: Position) -> Result<Arc<Tokens>, ConstrainError> {
-        let entry = match self.entries.get(at.state) {
-            Some(entry) => entry,
-            None => {
-                let entry = Arc::new(self.build(at.state)?);
-                let bytes = entry.tokens.memory() + entry.crossings.len() * 8;
-                self.entries.insert(at.state, Arc::clone(&entry), bytes);
-                entry
-            }
-        };
+        let entry = self.entry(at.state)?;
         let ends = self.accepting(at)?;
         if !ends && (entry.crossings.is_empty() || at.below.is_nothing()) {
             self.masks.insert(at, Arc::clone(&entry.tokens), 0);

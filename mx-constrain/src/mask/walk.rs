@@ -189,11 +189,10 @@ impl Walk<'_> {
         if children.is_empty() {
             return Ok(None);
         }
-        let wide = plain.wide && below.plain;
-        let class = if wide {
-            plain.ascii.union(&ByteSet::WIDE)
-        } else {
-            plain.ascii
+        // Where a token is not plain, its bytes beyond ASCII may be no characters.
+        let class = match below.plain {
+            true => plain.class,
+            false => plain.class.intersection(&Plain::ASCII),
         };
         if below.height <= plain.chars && below.bytes.is_subset(&class) {
             // Everything below is allowed.

@@ -205,6 +205,7 @@ impl Engine {
         if let Some(known) = self.frames.open_classes.get(&key) {
             return Ok(known.clone());
         }
+        let classes = self.product_classes(shape.product);
         let mut found: Vec<ClassId> = Vec::new();
         let mut seen = FastMap::default();
         let mut queue = vec![(start, 0u32)];
@@ -218,7 +219,7 @@ impl Engine {
                     found.push(class);
                 }
             }
-            for byte in 0..=u8::MAX {
+            for &byte in &classes.samples {
                 let next = self.product_next(shape.product, spot, byte)?;
                 if next == NOWHERE {
                     continue;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::engine::{Atom, AtomId, Engine, Interner, Scalar, Type, UsedId};
 use super::expr::{ExprId, Exprs, FALSE};
 use super::node::KeyId;
-use super::product::ProductId;
+use super::product::{ProductId, Spot};
 use super::trie::Trie;
 use crate::ConstrainError;
 use crate::hash::{FastHasher, FastMap};
+use crate::lexical::Chars;
 
 /// What a property name has in common with others, or the position of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -172,6 +173,9 @@ pub(super) struct ArrayShape {
     pub(super) simple: Option<u32>,
 }
 
+/// Whether a name can still be finished from a place.
+type AliveNames = FastMap<(Spot, u32, bool), bool>;
+
 /// All frames of a schema.
 #[derive(Debug)]
 pub(super) struct Frames {
@@ -191,8 +195,12 @@ pub(super) struct Frames {
     pub(super) allowed: FastMap<(CoreId, ClassId), bool>,
     pub(super) placed: FastMap<(CoreId, ClassId), Option<PlaceId>>,
     pub(super) matches: FastMap<(AtomId, KeyId), bool>,
-    /// Whether names at a spot, of a length, can still become allowed ones.
-    pub(super) name_alive: FastMap<(CoreId, u32, u32, bool), bool>,
+    /// The classes of open names that an object may still have: a list.
+    pub(super) good_names: FastMap<CoreId, u32>,
+    /// Whether names at a spot, of a length, can still become allowed ones; by the facts asked for and the allowed classes.
+    pub(super) name_alive: FastMap<(u32, u32), AliveNames>,
+    /// Characters that may follow in names of a length, by the same.
+    pub(super) name_characters: FastMap<(u32, u32, u32), FastMap<Spot, Arc<Chars>>>,
     /// Least ranks of values, see [`Engine::rank`].
     pub(super) ranks: FastMap<(ExprId, u32), Option<(u32, Type)>>,
     /// Facts about objects, with `oneOf` made simpler.
@@ -224,7 +232,9 @@ impl Frames {
             allowed: FastMap::default(),
             placed: FastMap::default(),
             matches: FastMap::default(),
+            good_names: FastMap::default(),
             name_alive: FastMap::default(),
+            name_characters: FastMap::default(),
             ranks: FastMap::default(),
             exclusive: FastMap::default(),
             pending: FastMap::default(),

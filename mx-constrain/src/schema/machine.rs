@@ -3,9 +3,11 @@
 use super::engine::Type;
 use super::frames::{Class, CoreId};
 use super::options::Whitespace;
-use super::reader::{Reader, Spot, letters};
+use super::reader::{Reader, Spot};
+use super::steps::letters;
 use super::strings::Life;
 use super::text::{Part, StringAt};
+use super::trie::OFF;
 use crate::machine::{Home, Machine, Plain, Refusal, State, Step, Verdict};
 use crate::{ByteSet, ConstrainError};
 
@@ -95,6 +97,29 @@ impl Machine for Reader {
         Reader::mask_state(self, state)
     }
 
+    fn alike(&mut self, state: State) -> Result<Option<(State, ByteSet)>, ConstrainError> {
+        let Spot::Number { place, number } = *self.spots.get(state) else {
+            return Ok(None);
+        };
+        match self.number_ends(place, number)? {
+            Some(behind) => Ok(Some((self.state(behind)?, ENDS.union(&BLANKS)))),
+            None => Ok(None),
+        }
+    }
+
+    fn spelled(
+        &mut self,
+        state: State,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, ConstrainError> {
+        self.engine.refuel();
+        match *self.spots.get(state) {
+            Spot::Text { spec, part } => Ok(self.engine.spelled_texts(spec, part, each)),
+            Spot::Key { core, part } => self.engine.spelled_names(core, part, each),
+            _ => Ok(false),
+        }
+    }
+
     fn explain(&mut self, state: State, byte: u8) -> Refusal {
         self.refusal(state, byte)
     }
@@ -142,21 +167,21 @@ impl Reader {
             }
             Life::UpTo(most) => {
                 let mut plain = Plain::up_to(most.saturating_sub(part.len));
-                plain.exact = spec.trie.strings().is_empty();
+                if !spec.trie.strings().is_empty() && part.node != OFF {
+                    plain.most = u32::MAX;
+                }
                 plain
             }
-            Life::Pattern(pattern) if spec.trie.strings().is_empty() => {
-                let state = self.engine.pattern_state(open.product, part.spot, pattern);
-                let mut plain = self.engine.graph.patterns[pattern as usize]
-                    .dfa
-                    .plain(state)?;
+            // Strings that are spelled out matter only to texts that begin like one.
+            _ if !spec.trie.strings().is_empty() && part.node != OFF => Plain::NONE,
+            _ => {
+                let mut plain = self.engine.plain_of_patterns(id, open, part)?;
                 plain.exits = plain
                     .exits
                     .union(&ByteSet::of(b'"'))
                     .union(&ByteSet::of(b'\\'));
                 plain
             }
-            _ => Plain::NONE,
         })
     }
 

@@ -1,6 +1,7 @@
 //! JSON Schema as a machine over bytes.
 
 mod children;
+mod claims;
 mod decimal;
 mod documents;
 mod ending;
@@ -27,6 +28,7 @@ mod reader;
 mod shapes;
 mod solve;
 mod stand_in;
+mod steps;
 mod strings;
 mod text;
 mod trie;

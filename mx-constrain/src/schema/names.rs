@@ -1,5 +1,7 @@
 //! Property names: which can still come, and which were had.
 
+use std::sync::Arc;
+
 use super::engine::Engine;
 use super::frames::{ANY_KEY, ClassId, CoreId, ObjectShape};
 use super::node::KeyId;
@@ -7,6 +9,8 @@ use super::product::{NOWHERE, Spot};
 use super::strings::ANY_TEXT;
 use super::text::{Escape, Part, StringStep};
 use super::trie::OFF;
+use crate::hash::FastMap;
+use crate::lexical::{Characters, Chars, Groups, claim};
 use crate::machine::Plain;
 use crate::{ByteSet, ConstrainError};
 
@@ -45,7 +49,6 @@ impl Engine {
         shape: &ObjectShape,
         part: Part,
     ) -> Result<Plain, ConstrainError> {
-        const MOST: usize = 48;
         let classes = self.open_classes(shape)?;
         let mut all = true;
         for &class in classes.iter() {
@@ -54,58 +57,25 @@ impl Engine {
         if all {
             return Ok(Plain::FREE);
         }
-        // All that plain characters can lead to: when nothing of it is dead, every plain string will do.
-        let mut seen = vec![part.spot];
-        let mut free = true;
-        let mut at = 0;
-        while at < seen.len() && free {
-            let spot = seen[at];
-            at += 1;
-            for byte in Plain::ASCII.union(&ByteSet::WIDE).iter() {
-                let next = self.product_next(shape.product, spot, byte)?;
-                // Bytes that no character has there are refused everywhere.
-                if next != NOWHERE && !seen.contains(&next) {
-                    free &= seen.len() < MOST
-                        && self.name_can_end(core, shape, next, part.len, true)?;
-                    seen.push(next);
-                }
-                if !free {
-                    break;
-                }
-            }
+        let good = self.good_names(core, shape)?;
+        let mut characters = NameCharacters {
+            roots: self.frames.cores.get(core).roots,
+            shape,
+            good,
+            len: part.len,
+            engine: self,
+        };
+        let (mut plain, _) = claim(&mut characters, part.spot)?;
+        // A name that is spelled out, or was had, must go on, and does with one character more of the class.
+        if plain.chars != u32::MAX {
+            plain.chars -= 1.min(plain.chars);
         }
-        if free {
-            return Ok(Plain::FREE);
-        }
-        // Otherwise the characters that lead to a place where they all stay.
-        let mut best = (ByteSet::EMPTY, NOWHERE);
-        let mut tried: Vec<Spot> = Vec::new();
-        for byte in Plain::ASCII.iter() {
-            let to = self.product_next(shape.product, part.spot, byte)?;
-            if to == NOWHERE || tried.contains(&to) {
-                continue;
-            }
-            tried.push(to);
-            let mut class = ByteSet::EMPTY;
-            for byte in Plain::ASCII.iter() {
-                if self.product_next(shape.product, part.spot, byte)? == to
-                    && self.product_next(shape.product, to, byte)? == to
-                {
-                    class.insert(byte);
-                }
-            }
-            if class.len() > best.0.len() && self.name_can_end(core, shape, to, part.len, true)? {
-                best = (class, to);
-            }
-        }
-        Ok(match best.0.is_empty() {
-            true => Plain::NONE,
-            false => Plain {
-                ascii: best.0,
-                chars: u32::MAX,
-                ..Plain::NONE
-            },
-        })
+        plain.exits = plain
+            .exits
+            .union(&ByteSet::of(b'"'))
+            .union(&ByteSet::of(b'\\'));
+        plain.exits = plain.exits.union(&shape.trie.bytes(part.node));
+        Ok(plain)
     }
 
     /// Where every free string without a name of its own stands.
@@ -165,45 +135,78 @@ impl Engine {
         len: u32,
         here: bool,
     ) -> Result<bool, ConstrainError> {
-        let key = (core, spot, len, here);
-        if let Some(&known) = self.frames.name_alive.get(&key) {
+        let good = self.good_names(core, shape)?;
+        let roots = self.frames.cores.get(core).roots;
+        self.good_name_can_end((roots, good), shape, spot, len, here)
+    }
+
+    /// The classes of open names that are allowed next.
+    fn good_names(&mut self, core: CoreId, shape: &ObjectShape) -> Result<u32, ConstrainError> {
+        if let Some(&known) = self.frames.good_names.get(&core) {
             return Ok(known);
         }
-        let classes: Vec<ClassId> = self.open_classes(shape)?.to_vec();
-        let mut good = Vec::with_capacity(classes.len());
-        for class in classes {
+        let mut good = Vec::new();
+        for &class in self.open_classes(shape)?.iter() {
             if self.allowed(core, class)? {
                 good.push(class);
             }
         }
-        let mut seen = crate::hash::FastMap::default();
+        let good = self.frames.lists.intern(good);
+        self.frames.good_names.insert(core, good);
+        Ok(good)
+    }
+
+    /// The same for objects of which `of` tells the facts asked for and the classes allowed next.
+    fn good_name_can_end(
+        &mut self,
+        of: (u32, u32),
+        shape: &ObjectShape,
+        spot: Spot,
+        len: u32,
+        here: bool,
+    ) -> Result<bool, ConstrainError> {
+        let known = self.frames.name_alive.entry(of).or_default();
+        if let Some(&known) = known.get(&(spot, len, here)) {
+            return Ok(known);
+        }
+        let good = self.frames.lists.get(of.1).clone();
+        let classes = self.product_classes(shape.product);
+        // Each place with the one before it.
+        let mut from: FastMap<(Spot, u32), (Spot, u32)> = FastMap::default();
         let mut queue = vec![(spot, len)];
         if here {
-            seen.insert((spot, len), ());
+            from.insert((spot, len), (NOWHERE, 0));
         }
         let mut at = 0;
-        let mut alive = false;
-        while at < queue.len() && !good.is_empty() && !alive {
+        let mut end = None;
+        while at < queue.len() && !good.is_empty() && end.is_none() {
             let (spot, len) = queue[at];
             at += 1;
             self.spend(8)?;
             if (here || at > 1) && self.between_characters(shape.product, spot) {
                 let class = self.open_class(shape, spot, len)?;
                 if good.contains(&class) {
-                    alive = true;
+                    end = Some((spot, len));
                     break;
                 }
             }
-            for byte in 0..=u8::MAX {
+            for &byte in &classes.samples {
                 let next = self.product_next(shape.product, spot, byte)?;
                 let longer = (len + u32::from(byte & 0xc0 != 0x80)).min(shape.saturation);
-                if next != NOWHERE && seen.insert((next, longer), ()).is_none() {
+                if next != NOWHERE && !from.contains_key(&(next, longer)) {
+                    from.insert((next, longer), (spot, len));
                     queue.push((next, longer));
                 }
             }
         }
-        self.frames.name_alive.insert(key, alive);
-        Ok(alive)
+        let known = self.frames.name_alive.entry(of).or_default();
+        known.insert((spot, len, here), end.is_some());
+        // The whole way to the end is alive.
+        while let Some(place) = end.filter(|&place| place != (spot, len)) {
+            known.insert((place.0, place.1, true), true);
+            end = from.get(&place).copied();
+        }
+        Ok(known[&(spot, len, here)])
     }
 
     pub(super) fn close_name(
@@ -236,5 +239,35 @@ impl Engine {
         Ok(self
             .property_place(core, class, key)?
             .map_or(StringStep::Dead, StringStep::Close))
+    }
+}
+
+/// The characters of names that are not spelled out.
+struct NameCharacters<'a> {
+    engine: &'a mut Engine,
+    roots: u32,
+    shape: &'a ObjectShape,
+    good: u32,
+    len: u32,
+}
+
+impl Characters for NameCharacters<'_> {
+    fn behind(&mut self, spot: u32, byte: u8) -> Result<u32, ConstrainError> {
+        let next = self.engine.product_next(self.shape.product, spot, byte)?;
+        let of = (self.roots, self.good);
+        let alive = next != NOWHERE
+            && self
+                .engine
+                .good_name_can_end(of, self.shape, next, self.len, true)?;
+        Ok(if alive { next } else { NOWHERE })
+    }
+
+    fn groups(&mut self) -> Arc<Groups> {
+        Arc::clone(&self.engine.product_classes(self.shape.product).groups)
+    }
+
+    fn known(&mut self) -> &mut FastMap<Spot, Arc<Chars>> {
+        let key = (self.roots, self.good, self.len);
+        self.engine.frames.name_characters.entry(key).or_default()
     }
 }

@@ -1,9 +1,11 @@
 //! Several patterns read side by side, over well-formed UTF-8.
 
+use std::sync::Arc;
+
 use super::engine::{Engine, Interner};
 use super::node::PatternId;
 use crate::hash::FastMap;
-use crate::lexical::utf8;
+use crate::lexical::{Groups, utf8};
 use crate::{ByteSet, ConstrainError, Limits};
 
 /// A list of patterns.
@@ -29,6 +31,16 @@ struct Product {
     spots: Interner<(utf8::Utf8State, Vec<u32>)>,
     rows: FastMap<Spot, Box<[Spot; 256]>>,
     start: Spot,
+    classes: Option<Arc<ProductClasses>>,
+}
+
+/// Bytes that no pattern of a product tells apart.
+#[derive(Debug)]
+pub(super) struct ProductClasses {
+    /// One byte of each class.
+    pub(super) samples: Vec<u8>,
+    /// The bytes that may come at each place in a character.
+    pub(super) groups: Arc<Groups>,
 }
 
 impl Products {
@@ -67,9 +79,45 @@ impl Engine {
                 spots,
                 rows: FastMap::default(),
                 start,
+                classes: None,
             });
         }
         id
+    }
+
+    /// The bytes that a product tells apart.
+    pub(super) fn product_classes(&mut self, product: ProductId) -> Arc<ProductClasses> {
+        let held = &mut self.strings.products.all[product as usize];
+        if let Some(classes) = &held.classes {
+            return Arc::clone(classes);
+        }
+        let mut known: Interner<Vec<u8>> = Interner::new();
+        let starts = utf8::class_starts();
+        let mut samples = Vec::new();
+        let mut of = [0; 256];
+        let mut form = 0;
+        for byte in 0..=u8::MAX {
+            form += u8::from(starts.contains(byte));
+            // Which group of bytes that UTF-8 tells apart, and the class of each pattern.
+            let mut key = vec![form];
+            key.extend(
+                held.patterns
+                    .iter()
+                    .map(|&pattern| self.graph.patterns[pattern as usize].dfa.class_of(byte)),
+            );
+            let class = known.intern(key);
+            if class as usize == samples.len() {
+                samples.push(byte);
+            }
+            of[usize::from(byte)] = class;
+        }
+        let groups = Groups::new(&ByteSet::ALL, |byte| of[usize::from(byte)]);
+        let classes = Arc::new(ProductClasses {
+            samples,
+            groups: Arc::new(groups),
+        });
+        held.classes = Some(Arc::clone(&classes));
+        classes
     }
 
     /// Where every text begins.

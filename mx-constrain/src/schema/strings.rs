@@ -11,6 +11,7 @@ use super::product::{NOWHERE, ProductId, Products, Spot};
 use super::trie::{OFF, Trie, TrieNode};
 use crate::ConstrainError;
 use crate::hash::FastMap;
+use crate::lexical::Chars;
 
 /// A combination of facts about one string.
 pub(super) type SpecId = u32;
@@ -61,6 +62,8 @@ pub(super) struct StringSpecs {
     ids: FastMap<(Vec<ExprId>, bool), SpecId>,
     pub(super) finite: FastMap<PatternId, Option<Vec<String>>>,
     alive: FastMap<(SpecId, Spot, u32), bool>,
+    /// Characters that may follow, by specification and length.
+    pub(super) characters: FastMap<(SpecId, u32), FastMap<Spot, Arc<Chars>>>,
     /// Texts, as their last byte and the text before it.
     texts: Vec<(u32, u8)>,
     text_ids: FastMap<(u32, u8), u32>,
@@ -79,6 +82,7 @@ impl StringSpecs {
             ids: FastMap::default(),
             finite: FastMap::default(),
             alive: FastMap::default(),
+            characters: FastMap::default(),
             texts: vec![(0, 0)],
             text_ids: FastMap::default(),
         }
@@ -381,6 +385,7 @@ impl Engine {
         len: u32,
     ) -> Result<Option<Vec<(Spot, u32)>>, ConstrainError> {
         let must = self.needed_patterns(fact);
+        let classes = self.product_classes(product);
         let mut from: FastMap<(Spot, u32), (Spot, u32)> = FastMap::default();
         let mut queue = vec![(spot, len)];
         from.insert((spot, len), (NOWHERE, 0));
@@ -400,7 +405,7 @@ impl Engine {
                 }
                 return Ok(Some(path));
             }
-            for byte in 0..=u8::MAX {
+            for &byte in &classes.samples {
                 let next = self.product_next(product, here.0, byte)?;
                 if next == NOWHERE || must.iter().any(|&p| !self.pattern_alive(product, next, p)) {
                     continue;

@@ -121,6 +121,15 @@ impl Trie {
     }
 
     /// The bytes that lead to a node.
+    /// What a string has behind the text of a node that it lies below.
+    pub(super) fn rest(&self, at: TrieNode, index: usize) -> &[u8] {
+        self.strings[index]
+            .as_bytes()
+            .get(depth(at)..)
+            .unwrap_or_default()
+    }
+
+    /// The bytes that lead to a node.
     pub(super) fn prefix(&self, at: TrieNode) -> &[u8] {
         match at {
             OFF => &[],

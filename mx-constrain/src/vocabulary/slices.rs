@@ -17,8 +17,11 @@ pub(crate) const BLANKS: ByteSet = ByteSet::of(b' ')
     .union(&ByteSet::of(b'\t'));
 /// Bytes of bits of classes that are kept; all are forgotten when more is wanted, and made anew in microseconds.
 const MAX_CLASS_BYTES: usize = 4 << 20;
-/// Index of the group of tokens with a character beyond ASCII; the others are grouped by byte.
+/// Index of the group of tokens with a character beyond ASCII; the others are grouped by byte, first bytes of characters
+/// beyond ASCII too.
 const WIDE: usize = 128;
+/// Number of groups.
+const GROUPS: usize = 256;
 
 /// Number of characters of a plain token, an unfinished last one included; `None` when the token is not plain.
 ///
@@ -45,8 +48,8 @@ pub(crate) struct Bits {
     pub(crate) count: usize,
 }
 
-/// Key of a class: its ASCII characters, whether it has the others, and the length up to which tokens count.
-type ClassKey = (ByteSet, bool, u32);
+/// Key of a class: its bytes and the length up to which tokens count.
+type ClassKey = (ByteSet, u32);
 
 /// The slices of a vocabulary.
 ///
@@ -56,7 +59,7 @@ type ClassKey = (ByteSet, bool, u32);
 pub(crate) struct Slices {
     /// The plain tokens of at most `n` characters, for each `n` up to [`MAX_CHARS`], and of any number.
     by_chars: Vec<Bits>,
-    /// The plain tokens that hold a byte, by that byte; the last for any byte beyond ASCII. Empty where there is none.
+    /// The plain tokens that hold a byte, by that byte; [`WIDE`] is for any byte beyond ASCII. Empty where there is none.
     holding: Vec<Vec<u32>>,
     /// Characters of the longest plain token.
     longest: u32,
@@ -64,6 +67,8 @@ pub(crate) struct Slices {
     rest: Trie,
     /// Nodes that are reached by plain characters only up to their own byte.
     nodes: NodesByByte,
+    /// Those of the nodes whose own byte is not plain and that have some before it, by the first of these.
+    leaving: NodesByByte,
     /// Those of the nodes that have more than [`MAX_CHARS`] characters before them.
     far_nodes: Vec<NodeId>,
     /// Tokens of blanks only, and nodes that are reached by blanks only up to their own byte, which is none.
@@ -79,7 +84,7 @@ impl Slices {
         entries: impl Iterator<Item = Entry<'a>> + Clone,
     ) -> Result<Self, ConstrainError> {
         let mut lengths: Vec<Vec<u32>> = vec![Vec::new(); MAX_CHARS as usize + 2];
-        let mut holding: Vec<Vec<u32>> = vec![Vec::new(); WIDE + 1];
+        let mut holding: Vec<Vec<u32>> = vec![Vec::new(); GROUPS];
         let mut longest = 0;
         for Entry {
             bytes,
@@ -90,12 +95,20 @@ impl Slices {
             longest = longest.max(chars);
             lengths[chars.min(MAX_CHARS + 1) as usize].push(token);
             let (word, bit) = (token as usize / 32, 1 << (token % 32));
-            for &byte in bytes {
-                let group = &mut holding[usize::from(byte).min(WIDE)];
+            let mut hold = |group: usize| {
+                let group = &mut holding[group];
                 if group.is_empty() {
                     group.resize(words, 0);
                 }
                 group[word] |= bit;
+            };
+            for &byte in bytes {
+                if byte < 0x80 {
+                    hold(usize::from(byte));
+                } else if !utf8::CONTINUATION.contains(byte) {
+                    hold(usize::from(byte));
+                    hold(WIDE);
+                }
             }
         }
         let mut by_chars: Vec<Bits> = Vec::with_capacity(lengths.len());
@@ -111,7 +124,7 @@ impl Slices {
                 count,
             });
         }
-        let (nodes, far_nodes) = plain_nodes(trie);
+        let (nodes, leaving, far_nodes) = plain_nodes(trie);
         let (blank_tokens, blank_nodes) = blank_nodes(trie);
         let rest = Trie::new(entries.filter(|entry| entry.chars == 0))?;
         Ok(Self {
@@ -120,6 +133,7 @@ impl Slices {
             longest,
             rest,
             nodes,
+            leaving,
             far_nodes,
             blank_tokens,
             blank_nodes,
@@ -138,23 +152,25 @@ impl Slices {
     }
 
     /// The tokens of at most `chars` characters, all of a class.
-    pub(crate) fn class(&self, ascii: &ByteSet, wide: bool, chars: u32) -> Bits {
+    pub(crate) fn class(&self, class: &ByteSet, chars: u32) -> Bits {
         let chars = chars.min(MAX_CHARS + 1);
-        if wide && *ascii == Plain::ASCII {
+        if *class == Plain::ALL {
             return self.by_chars[chars as usize].clone();
         }
-        let key = (*ascii, wide, chars);
+        let key = (*class, chars);
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bits) = classes.get(&key) {
             return bits.clone();
         }
         let mut words = self.by_chars[chars as usize].words.to_vec();
-        let foreign = Plain::ASCII.difference(ascii);
-        let groups = foreign
-            .iter()
-            .map(usize::from)
-            .chain((!wide).then_some(WIDE));
-        for group in groups {
+        let wide = !class.intersection(&ByteSet::WIDE).is_empty();
+        let foreign = match wide {
+            true => Plain::ALL.difference(class),
+            false => Plain::ASCII
+                .difference(class)
+                .union(&ByteSet::of(WIDE as u8)),
+        };
+        for group in foreign.iter().map(usize::from) {
             for (word, holding) in words.iter_mut().zip(&self.holding[group]) {
                 *word &= !holding;
             }
@@ -177,6 +193,12 @@ impl Slices {
         self.nodes.of(byte)
     }
 
+    /// The nodes whose own byte is not plain and that are reached by plain characters, at least one, of which the first
+    /// byte is `first`.
+    pub(crate) fn leaving(&self, first: u8) -> &[NodeId] {
+        self.leaving.of(first)
+    }
+
     /// The tokens of blanks only, and the nodes that go on with something else behind blanks.
     pub(crate) fn blank(&self) -> (&[u32], &NodesByByte) {
         (&self.blank_tokens, &self.blank_nodes)
@@ -195,7 +217,7 @@ impl Slices {
             .map(|bits| size_of_val(&*bits.words))
             .sum();
         let holding: usize = self.holding.iter().map(|group| 4 * group.len()).sum();
-        bits + holding + 4 * self.nodes.nodes.len() + self.rest.bytes()
+        bits + holding + 4 * (self.nodes.nodes.len() + self.leaving.nodes.len()) + self.rest.bytes()
     }
 }
 
@@ -208,9 +230,13 @@ pub(crate) struct NodesByByte {
 
 impl NodesByByte {
     fn new(trie: &Trie, nodes: &[NodeId]) -> Self {
+        Self::grouped(nodes, |node| trie.byte(node))
+    }
+
+    fn grouped(nodes: &[NodeId], byte_of: impl Fn(NodeId) -> u8) -> Self {
         let mut from = Box::new([0u32; 257]);
         for &node in nodes {
-            from[usize::from(trie.byte(node)) + 1] += 1;
+            from[usize::from(byte_of(node)) + 1] += 1;
         }
         for byte in 0..256 {
             from[byte + 1] += from[byte];
@@ -218,7 +244,7 @@ impl NodesByByte {
         let mut at = from.clone();
         let mut grouped = vec![0; nodes.len()];
         for &node in nodes {
-            let slot = &mut at[usize::from(trie.byte(node))];
+            let slot = &mut at[usize::from(byte_of(node))];
             grouped[*slot as usize] = node;
             *slot += 1;
         }
@@ -236,10 +262,12 @@ impl NodesByByte {
     }
 }
 
-/// The nodes whose parent is reached by plain characters, as far as they are well-formed, and those of them that have
+/// The nodes whose parent is reached by plain characters, as far as they are well-formed; those of them that are not
+/// plain and have a byte before them, by the first one; and those that have
 /// more than [`MAX_CHARS`] characters before them.
-fn plain_nodes(trie: &Trie) -> (NodesByByte, Vec<NodeId>) {
+fn plain_nodes(trie: &Trie) -> (NodesByByte, NodesByByte, Vec<NodeId>) {
     let mut reached: Vec<NodeId> = Vec::with_capacity(trie.len());
+    let mut leaving: Vec<NodeId> = Vec::new();
     let mut far: Vec<NodeId> = Vec::new();
     // Per depth: place in the character and number of characters so far.
     let mut path: Vec<(Utf8State, u32)> = vec![(utf8::START, 0)];
@@ -262,10 +290,24 @@ fn plain_nodes(trie: &Trie) -> (NodesByByte, Vec<NodeId>) {
             path.push((next, chars + u32::from(state == utf8::START)));
             node += 1;
         } else {
+            if trie.depth(node) > 1 {
+                leaving.push(node);
+            }
             node = trie.end(node);
         }
     }
-    (NodesByByte::new(trie, &reached), far)
+    // Nodes stand in depth-first order: the root's child above one is the last that is not behind it.
+    let firsts: Vec<NodeId> = trie
+        .first_bytes()
+        .iter()
+        .map(|byte| trie.root_child(byte))
+        .collect();
+    let first_of = |node: NodeId| {
+        let above = firsts.partition_point(|&first| first <= node);
+        trie.byte(firsts[above.saturating_sub(1)])
+    };
+    let leaving = NodesByByte::grouped(&leaving, first_of);
+    (NodesByByte::new(trie, &reached), leaving, far)
 }
 
 /// The tokens of blanks only, and the nodes behind blanks only that are none.

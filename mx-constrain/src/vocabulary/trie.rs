@@ -286,6 +286,10 @@ impl Trie {
         if node == ROOT {
             return Some(self.root_child(byte)).filter(|&child| child != ROOT);
         }
+        if let Some(below) = self.below(node) {
+            let known = below.children.contains(byte);
+            return known.then(|| self.child_below(below, byte));
+        }
         let end = self.end(node);
         let mut child = node + 1;
         while child < end {

@@ -11,9 +11,9 @@ use crate::trace::{
 };
 use mx_runtime::hooks::{Captured, HookPlan};
 use mx_runtime::tokenizer::Tokenizer;
-use mx_sampling::Sampler;
 use mx_sampling::strategy::SparseLaw;
 use mx_sampling::strategy::determinantal::{AdsOptions, MAX_POOL};
+use mx_sampling::{Sampler, Step};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -71,6 +71,15 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
+    /// The same decision for a token that is known to have come.
+    pub(crate) fn replace(&mut self, token: u32) {
+        if self.token != token {
+            self.token = token;
+            let named = self.law.iter().find(|likely| likely.token == token);
+            self.logprob = named.map_or(f64::NEG_INFINITY, |likely| likely.logprob);
+        }
+    }
+
     fn new(token: u32, logprob: f64, source: TokenSource) -> Self {
         Decision {
             token,
@@ -320,6 +329,25 @@ impl Lane {
         // A draw would have taken a word of the stream; what follows must not depend on whether there was one.
         self.sampler.stream_mut().word();
         self.take(token, full)
+    }
+
+    /// Takes a token that an earlier run drew, whose logits nobody needs any more.
+    pub(crate) fn accept_known(&mut self, token: u32, full: bool) -> Result<(), Error> {
+        self.sampler.stream_mut().word();
+        self.take(token, full)
+    }
+
+    /// Whether what comes later depends on the logits of every token, not on the tokens alone.
+    pub(crate) fn needs_rows(&self) -> bool {
+        let remembers = |step| matches!(step, Step::Xtc | Step::Mirostat | Step::AdaptiveP);
+        self.wants_raw() || self.sampler.active_steps().any(remembers)
+    }
+
+    /// Forgets the chunks of tokens that the caller has; the last one stays where it ends the output.
+    pub(crate) fn forget_chunks(&mut self) {
+        let kept = usize::from(!self.output.goes_on());
+        let known = self.output.chunks.len().saturating_sub(kept);
+        self.output.chunks.drain(..known);
     }
 
     /// Takes a token that a search found. `line` holds its logits as they came, where they are wanted.

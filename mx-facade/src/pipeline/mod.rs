@@ -374,16 +374,21 @@ fn fit(
     let tokens = prompt.len();
     match settings.on_overflow {
         Overflow::Error if tokens >= limit => Err(Error::PromptTooLong { tokens, limit }),
-        Overflow::TruncatePrompt if tokens + settings.max_tokens > limit => {
-            let keep = limit.saturating_sub(settings.max_tokens).max(1);
-            let dropped = tokens.saturating_sub(keep);
-            if dropped > 0 {
-                prompt.drain(..dropped);
-                warnings.push(Warning::new(
-                    "prompt_truncated",
-                    format!("dropped the first {dropped} of {tokens} prompt tokens to fit {limit}"),
-                ));
+        Overflow::TruncatePrompt if tokens >= limit => {
+            // Half of the context at least stays for the prompt, however much is to be generated.
+            let room = settings.max_tokens.min(limit / 2).max(1);
+            let keep = limit.saturating_sub(room).max(1);
+            let begin = prompt.first().copied();
+            let begins = begin.filter(|first| model.config().bos_token == Some(*first) && keep > 1);
+            let dropped = tokens - keep;
+            prompt.drain(..dropped);
+            if let (Some(bos), Some(first)) = (begins, prompt.first_mut()) {
+                *first = bos;
             }
+            warnings.push(Warning::new(
+                "prompt_truncated",
+                format!("dropped the first {dropped} of {tokens} prompt tokens to fit {limit}"),
+            ));
             Ok(())
         }
         _ => Ok(()),

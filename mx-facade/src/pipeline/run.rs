@@ -28,6 +28,9 @@ pub struct Run {
     lanes: Vec<Lane>,
     decoder: Box<dyn Decoder>,
     cancel: Cancel,
+    /// Moment at which the outputs end as they are, and whether it came.
+    deadline: Option<Instant>,
+    late: bool,
     /// Tokens of the prompt that the session held already.
     cached: usize,
     prefill_micros: Option<u64>,
@@ -78,6 +81,8 @@ impl Run {
             lanes,
             decoder,
             cancel: Cancel::new(),
+            deadline: None,
+            late: false,
             cached: 0,
             prefill_micros: None,
             chunks: VecDeque::new(),
@@ -119,10 +124,55 @@ impl Run {
         self
     }
 
+    /// Goes on behind tokens that an earlier run of the same request gave, as if it had never stopped: the tokens to come
+    /// are those of the uninterrupted run, and so are text, log-probabilities and trace at the end; the chunks begin
+    /// behind what is known. Penalties, constraint, stop texts, steering and the random stream stand where they stood.
+    /// With the earlier run's [session](Run::with_session) little is computed again.
+    ///
+    /// With drafts the random stream goes on elsewhere, since tokens do not tell how many words their rounds took: the
+    /// law is the same, and under greedy the tokens are too.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with several outputs, under a beam search, which has no tokens before its end, and for an
+    /// ensemble of different vocabularies, whose tokens do not tell which entries were drawn; [`Error::Request`] for a
+    /// token outside the vocabulary.
+    pub fn behind(mut self, tokens: &[u32]) -> Result<Self, Error> {
+        let vocab = self.plan.model.config().vocab;
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
+            let wanted = format!("token ids below {vocab}");
+            return Err(Error::request("tokens to go on behind", token, wanted));
+        }
+        let what = "going on behind tokens";
+        if self.lanes.len() != 1 {
+            return Err(Error::unsupported(
+                what,
+                "there are several outputs; go on with each alone",
+            ));
+        }
+        if self.plan.union.is_some() {
+            let reason =
+                "models of different vocabularies draw entries that their tokens do not tell";
+            return Err(Error::unsupported(what, reason));
+        }
+        self.decoder.begin_behind(tokens.to_vec())?;
+        Ok(self)
+    }
+
     /// Watches this flag instead of one of its own.
     pub fn with_cancel(mut self, cancel: impl Into<Cancel>) -> Self {
         self.cancel = cancel.into();
         self
+    }
+
+    /// Ends the outputs as they are at the first step after this moment.
+    pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Whether the deadline ended an output.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
     }
 
     /// The flag that stops the run before its next step.
@@ -332,7 +382,9 @@ impl Run {
 
     /// One round of the decoder.
     fn advance(&mut self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() {
+        let late = self.deadline.is_some_and(|moment| Instant::now() >= moment);
+        self.late |= late;
+        if late || self.cancel.is_cancelled() {
             self.stop_all();
         } else {
             let started = Instant::now();

@@ -68,7 +68,7 @@ impl Union {
         let mut extra: Vec<Vec<u8>> = Vec::new();
         let mut map_of = |model: &Loaded, tokenizer: &Arc<dyn Tokenizer>, own: bool| {
             let eos = model.eos_tokens();
-            let place = |token: u32| {
+            let mut place = |token: u32| {
                 if eos.contains(&token) {
                     return end.unwrap_or(NOWHERE);
                 }
@@ -91,7 +91,19 @@ impl Union {
                 index.insert(bytes.to_vec(), entry);
                 entry
             };
-            (0..model.config().vocab as u32).map(place).collect()
+            let tokens = 0..model.config().vocab as u32;
+            // A piece before the token of a single byte with the same bytes: a tokenizer writes the first.
+            let spelled = |token: &u32| {
+                let text = tokenizer.token_text(*token);
+                text.is_some_and(|text| text.starts_with("<0x") && text.ends_with('>'))
+            };
+            let mut map = vec![NOWHERE; tokens.len()];
+            for pass in [false, true] {
+                for token in tokens.clone().filter(|token| spelled(token) == pass) {
+                    map[token as usize] = place(token);
+                }
+            }
+            map
         };
         let mut members = vec![Reader {
             bytes: single_bytes(&**first),

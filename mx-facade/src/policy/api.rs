@@ -1,24 +1,19 @@
 //! The calls about policies on a client.
 
-use super::constraints::Requirements;
-use super::generator::Generator;
+use super::carry::carry_out;
 #[cfg(feature = "local")]
 use super::local::LocalGenerator;
 use super::remote::{RemoteGenerator, run_of, trial_of};
-use super::resolve::Resolved;
-use super::result::{LocalTrace, PolicyRun, PolicyTrace};
-use super::rules::Rules;
-use super::run::{Outcome, conduct};
+use super::result::PolicyRun;
 use super::store::{PolicyPreset, PolicyStore};
 use super::tune::{Evaluation, Search, Tuned, tune};
-use super::verify::Judge;
 use super::{Policy, run_native};
 use crate::cancel::Cancel;
-use crate::client::{Client, random_seed};
+use crate::client::Client;
 use crate::error::Error;
-use crate::generation::{Choice, Generation, Route, Warning};
+use crate::generation::Route;
 use crate::remote::Server;
-use crate::request::{GenerateRequest, Origin, Prompt};
+use crate::request::{GenerateRequest, Prompt};
 use crate::route::fell_back;
 use mx_remote::Axionic;
 use mx_remote::axionic::{
@@ -105,6 +100,7 @@ impl<'a> Policies<'a> {
     }
 
     fn run_anywhere(&self, request: &GenerateRequest, policy: &Policy) -> Result<PolicyRun, Error> {
+        request.known()?;
         if self.client.route()? == Route::Local {
             return self.run_local(request, policy);
         }
@@ -112,7 +108,8 @@ impl<'a> Policies<'a> {
             Server::Native(client) => run_native(client, request, policy, self.cancel.clone()),
             other => {
                 let mut generator = RemoteGenerator::new(other, self.cancel.clone());
-                self.conduct(&mut generator, None, request, policy)
+                let code = self.client.code_limits();
+                carry_out(&mut generator, None, request, policy, code)
             }
         });
         let error = match tried {
@@ -140,88 +137,8 @@ impl<'a> Policies<'a> {
         let (model, resources) = self.client.local_parts()?;
         let name = model.name().to_owned();
         let mut generator = LocalGenerator::new(model, resources, self.cancel.clone());
-        self.conduct(&mut generator, Some(&name), request, policy)
-    }
-
-    /// Runs the rule with some maker of candidates.
-    fn conduct(
-        &self,
-        generator: &mut dyn Generator,
-        model: Option<&str>,
-        request: &GenerateRequest,
-        policy: &Policy,
-    ) -> Result<PolicyRun, Error> {
-        let mut warnings = Vec::new();
-        let resolved = Resolved::new(policy, request, model, &mut warnings)?;
-        let verifiers = resolved.verifiers.clone();
-        let rules = Rules::new(policy, request, verifiers, &mut warnings)?;
-        let required: Requirements = resolved.required.clone();
-        let judge = Judge::new(required, &rules, self.client.code_limits())?;
-        let mut asked = resolved.request.clone();
-        let drawn = asked.seed.is_none();
-        let seed = *asked.seed.get_or_insert_with(random_seed);
-        let began = generator.now();
-        let mut outcome = conduct(generator, &judge, &rules, &asked)?;
-        let latency_ms = generator.now().saturating_sub(began).as_millis() as u64;
-        warnings.append(&mut outcome.warnings);
-        if let Some(budget) = outcome.budget {
-            let message = format!("the run ended early: {} is used up", budget.name());
-            warnings.push(Warning::new("budget", message));
-        }
-        let outputs = request.controls.n.unwrap_or(1);
-        let generation = answer(&outcome, outputs);
-        let mut generation =
-            generation.ok_or_else(|| Error::request("policy", "no candidate", "one at least"))?;
-        resolved.relabel(&mut generation.settings);
-        for setting in &mut generation.settings {
-            if setting.name == "seed" && drawn {
-                setting.origin = Origin::Random;
-                setting.value = seed.into();
-            }
-            if setting.name == "max_tokens" && outcome.shortened {
-                setting.origin = Origin::Policy;
-            }
-        }
-        generation.seed = seed;
-        let Some(winner) = outcome.winner() else {
-            return Err(Error::Cancelled);
-        };
-        if !winner.accepted {
-            let message = format!("the output is not accepted: {}", winner.reason);
-            warnings.push(Warning::new("not_accepted", message));
-        }
-        let mut all = warnings.clone();
-        all.append(&mut generation.warnings);
-        generation.warnings = all.clone();
-        let trace = LocalTrace {
-            policy_name: policy.name.value().cloned(),
-            retry_events: outcome.events.clone(),
-            selection: Some(winner.clone()),
-            candidates: outcome.candidates.clone(),
-            seed,
-            settings: rules.settings.clone(),
-            agreement: outcome.agreement,
-        };
-        let mut run = PolicyRun {
-            output: winner.output.clone(),
-            accepted: winner.accepted,
-            policy_id: policy.id.value().cloned(),
-            score: winner.score,
-            latency_ms,
-            tokens: winner.tokens,
-            constraints_ok: winner.constraints_ok,
-            verifier_ok: winner.verifier_ok,
-            trace: Some(PolicyTrace::Local(Box::new(trace))),
-            confidence: winner.confidence,
-            reason: winner.reason.clone(),
-            total_tokens: outcome.total_tokens,
-            budget: outcome.budget,
-            warnings: all,
-            generation: None,
-        };
-        generation.policy = Some(Box::new(run.clone()));
-        run.generation = Some(Box::new(generation));
-        Ok(run)
+        let code = self.client.code_limits();
+        carry_out(&mut generator, Some(&name), request, policy, code)
     }
 
     /// Saves a policy and returns its id: its own, or a new one.
@@ -443,43 +360,6 @@ impl<'a> Policies<'a> {
     fn store(&self) -> &PolicyStore {
         self.client.policy_store()
     }
-}
-
-/// The answer that holds the winner, with the winner first, and the `outputs` best candidates where more are asked for.
-fn answer(outcome: &Outcome, outputs: usize) -> Option<Generation> {
-    let choice = |index: usize| {
-        let (answer, row) = &outcome.answers[index];
-        let found = answer.choices.get(*row).cloned();
-        found.unwrap_or_else(|| Choice::from(&**answer))
-    };
-    let best = *outcome.order.first()?;
-    let (source, _) = outcome.answers.get(best)?;
-    let mut answer = Generation::clone(source);
-    let first = choice(best);
-    answer.choices = match outputs {
-        0 | 1 => Vec::new(),
-        _ => outcome
-            .order
-            .iter()
-            .take(outputs)
-            .map(|index| choice(*index))
-            .collect(),
-    };
-    answer.text = first.text;
-    answer.tokens = first.tokens;
-    answer.finish_reason = first.finish_reason;
-    answer.stop_text = first.stop_text;
-    answer.logprobs = first.logprobs;
-    answer.usage.completion_tokens = outcome.total_tokens;
-    answer
-        .settings
-        .retain(|setting| setting.name != "n" && setting.name != "best_of_n");
-    // What was said of one of several rows need not be true of the winner.
-    answer.warnings.retain(|warning| {
-        warning.code != "constraint_unfinished"
-            || outcome.winner().is_some_and(|w| !w.constraints_ok)
-    });
-    Some(answer)
 }
 
 fn text(request: &GenerateRequest) -> Result<String, Error> {

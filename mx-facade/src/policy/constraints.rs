@@ -140,11 +140,11 @@ impl Requirements {
     /// The constraint that is put upon every token, and the names of what is left to be checked afterwards.
     ///
     /// A mask carries one constraint: the first of schema, pattern, grammar and choices. Forbidden terms join a pattern,
-    /// or stand alone; beside the others they are checked.
+    /// or stand alone; beside the others, and where a server generates, they are checked.
     ///
     /// # Errors
     /// [`Error::Constrain`] for a constraint that cannot be compiled.
-    pub(crate) fn mask(&self) -> Result<(Constraints, Vec<&'static str>), Error> {
+    pub(crate) fn mask(&self, local: bool) -> Result<(Constraints, Vec<&'static str>), Error> {
         let mut mask = Constraints::default();
         let mut left: Vec<&'static str> = Vec::new();
         let mut free = true;
@@ -161,7 +161,10 @@ impl Requirements {
                 true => mask.regex_pattern = Some(pattern.clone()),
                 false => left.push("regex_pattern"),
             }
-            if free && let Some(never) = &forbidden {
+            if free
+                && local
+                && let Some(never) = &forbidden
+            {
                 let both = format!("{never}(?:{pattern})");
                 if compiles(&both) {
                     mask.regex_pattern = Some(both);
@@ -189,7 +192,7 @@ impl Requirements {
         }
         if let Some(never) = forbidden {
             let alone = format!("{never}[\\s\\S]*");
-            match free && compiles(&alone) {
+            match free && local && compiles(&alone) {
                 true => mask.regex_pattern = Some(alone),
                 false => left.push("forbidden_terms"),
             }

@@ -64,15 +64,14 @@ impl Generator for LocalGenerator<'_> {
         if added {
             request.controls.logprobs = Some(0);
         }
-        // With a deadline a flag of this job alone, so that it does not look as if the caller had asked to stop.
-        let flag = match job.deadline {
-            Some(_) => Cancel::new(),
-            None => self.cancel.clone(),
-        };
         let seed = request.seed.unwrap_or_default();
         let plan = Plan::with(self.model.clone(), self.resources, &request, || seed)?;
-        let mut run = Run::new(plan)?.with_cancel(flag.clone());
-        let mut late = false;
+        let deadline = job
+            .deadline
+            .and_then(|deadline| self.began.checked_add(deadline));
+        let mut run = Run::new(plan)?
+            .with_cancel(self.cancel.clone())
+            .with_deadline(deadline);
         let mut counts = vec![0usize; job.rows];
         let mut ended = vec![false; job.rows];
         let mut prune_after = job.prune_after;
@@ -85,12 +84,6 @@ impl Generator for LocalGenerator<'_> {
                 *count += usize::from(chunk.token.is_some());
                 *ended |= chunk.finish_reason.is_some();
             }
-            if self.cancel.is_cancelled() {
-                flag.cancel();
-            } else if job.deadline.is_some_and(|deadline| self.now() >= deadline) {
-                late = ended.iter().any(|ended| !ended);
-                flag.cancel();
-            }
             let far = |after: usize| {
                 counts
                     .iter()
@@ -102,6 +95,7 @@ impl Generator for LocalGenerator<'_> {
                 pruned = run.keep_best(job.rows.div_ceil(2));
             }
         }
+        let late = run.is_late();
         let mut answer = run.into_generation();
         let choices = match answer.choices.is_empty() {
             true => vec![Choice::from(&answer)],

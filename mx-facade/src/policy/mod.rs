@@ -82,6 +82,7 @@
 
 mod api;
 mod candidate;
+mod carry;
 mod constraints;
 pub mod constructors;
 mod fields;

@@ -5,7 +5,7 @@ use super::verify::Verifier;
 use super::{Nullable, Policy, SamplingControls, SteeringControls};
 use crate::error::Error;
 use crate::generation::Warning;
-use crate::request::{GenerateRequest, Method, Origin, Setting, Voting};
+use crate::request::{GenerateRequest, Method, Origin, Setting, Steering, Voting};
 use mx_steering::apply::{Steer, SteeringSpec, TokenClass, VectorRef, parse_layers};
 use mx_steering::presets::{Preset, PresetKind};
 use serde_json::{Map, Value};
@@ -34,8 +34,8 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// Puts a policy beneath a request. With `masks` the constraints act on every token; otherwise only those that the
-    /// request or the policy gives directly are passed on.
+    /// Puts a policy beneath a request. `model` names the local model; without one a server generates, and is sent no
+    /// constraint but those that request or policy give.
     ///
     /// # Errors
     /// [`Error::Request`] and [`Error::Unsupported`] naming the field of the policy.
@@ -61,13 +61,28 @@ impl Resolved {
             layer.stop.clone_from(stop);
         }
         let mut verifiers = enabled(policy, request)?;
-        let mut preset = preset_of(request, &mut merged, Origin::Request);
+        let mut preset = preset_of(request, &mut merged);
+        // A strength alone is one for what the policy steers by.
+        let strength = merged.steering.steering_strength;
+        let unsteered = Steering {
+            steering_strength: strength,
+            ..Steering::default()
+        };
         if preset.is_none()
-            && merged.steering.is_empty()
+            && merged.steering == unsteered
             && let Some(block) = policy.steering.value()
         {
             steering(block, &mut layer, warnings)?;
-            preset = preset_of(&layer.clone(), &mut layer, Origin::Policy);
+            preset = preset_of(&layer.clone(), &mut layer);
+            if strength.is_some() && layer.steering != Steering::default() {
+                merged.steering.steering_strength = None;
+                let spec = layer.steering.steering.iter_mut();
+                spec.flat_map(|spec| &mut spec.vectors)
+                    .for_each(|vector| vector.strength = strength);
+                if layer.steering.steering_preset.is_some() {
+                    layer.steering.steering_strength = strength;
+                }
+            }
         }
         below(&mut merged, &layer, Origin::Policy, &mut origins);
         let json_preset = preset == Some(Preset::JsonCompliance);
@@ -89,7 +104,7 @@ impl Resolved {
                     _ => true,
                 }
         });
-        let (mask, left) = required.mask()?;
+        let (mask, left) = required.mask(model.is_some())?;
         if !left.is_empty() {
             let message = format!(
                 "checked when the output is finished, since a mask carries one constraint: {}",
@@ -367,11 +382,7 @@ fn local_file(url: &str) -> Result<String, Error> {
 }
 
 /// The preset that a request names. One that is a constraint is taken out of the steering.
-fn preset_of(
-    given: &GenerateRequest,
-    request: &mut GenerateRequest,
-    _origin: Origin,
-) -> Option<Preset> {
+fn preset_of(given: &GenerateRequest, request: &mut GenerateRequest) -> Option<Preset> {
     let name = given.steering.steering_preset.as_deref()?;
     let preset = Preset::from_str(name).ok()?;
     if preset.kind() == PresetKind::Constraint {

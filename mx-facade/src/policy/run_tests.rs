@@ -457,6 +457,7 @@ fn values_out_of_range_are_named() {
             "code_language",
         ),
         (json!({"constraints": {"regex_pattern": "("}}), "("),
+        (json!({"constraints": {"regex_pattern": "a)(b"}}), "a)(b"),
         (
             json!({"constraints": {"json_schema": {"type": "nonsense"}}}),
             "nonsense",

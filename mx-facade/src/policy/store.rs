@@ -218,10 +218,11 @@ impl PolicyStore {
                     other => other.map_err(|source| PolicyStoreError::Io { path, source }),
                 }
             }
-            Place::Memory(map) => match locked(map).remove(id) {
-                Some(_) => Ok(()),
-                None => Err(missing()),
-            },
+            Place::Memory(map) => {
+                // The lock is given back before the store is asked again.
+                let removed = locked(map).remove(id);
+                removed.map(drop).ok_or_else(missing)
+            }
         }
     }
 

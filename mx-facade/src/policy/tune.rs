@@ -1,7 +1,7 @@
 //! Measuring policies over prompts, and searching for a better one.
 
 use super::result::PolicyRun;
-use super::{Nullable, OptimizationControls, Policy, SamplingControls};
+use super::{Nullable, Policy, SamplingControls};
 use crate::error::Error;
 use mx_sampling::Method;
 use serde::Serialize;
@@ -172,34 +172,34 @@ impl Search {
 /// Sets a searched field.
 fn set(policy: &mut Policy, field: &str, value: &Value) -> Result<(), Error> {
     let wrong = |wanted: &str| Error::request(&format!("search_space.{field}"), value, wanted);
-    if let "optimization.best_of_n" = field {
+    if field == "optimization.best_of_n" {
         let n = value.as_i64().ok_or_else(|| wrong("a whole number"))?;
-        block(&mut policy.optimization, OptimizationControls::default).best_of_n = n.into();
+        let mut block = taken(&mut policy.optimization);
+        block.best_of_n = n.into();
+        policy.optimization = block.into();
         return Ok(());
     }
-    let sampling = block(&mut policy.sampling, SamplingControls::default);
+    let mut block: SamplingControls = taken(&mut policy.sampling);
     match field {
         "sampling.method" => {
             let name = value.as_str().ok_or_else(|| wrong("a method's name"))?;
             Method::from_name(name)?;
-            sampling.method = name.to_owned().into();
+            block.method = name.to_owned().into();
         }
         "sampling.temperature" => {
-            sampling.temperature = value.as_f64().ok_or_else(|| wrong("a number"))?.into();
+            block.temperature = value.as_f64().ok_or_else(|| wrong("a number"))?.into();
         }
-        _ => sampling.top_p = value.as_f64().ok_or_else(|| wrong("a number"))?.into(),
+        _ => block.top_p = value.as_f64().ok_or_else(|| wrong("a number"))?.into(),
     }
+    policy.sampling = block.into();
     Ok(())
 }
 
-/// A block of a policy, made where it is absent.
-fn block<T>(place: &mut Nullable<T>, empty: fn() -> T) -> &mut T {
-    if place.value().is_none() {
-        *place = Nullable::Value(empty());
-    }
-    match place {
+/// A block taken out of a policy, empty where it is absent.
+fn taken<T: Default>(place: &mut Nullable<T>) -> T {
+    match std::mem::replace(place, Nullable::Absent) {
         Nullable::Value(block) => block,
-        _ => unreachable!("it was made a value above"),
+        _ => T::default(),
     }
 }
 

@@ -63,7 +63,10 @@ pub struct Controls {
     /// Drafted tokens of the first round, 1 to 64; 4 unless given. The number then follows what is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speculative_steps: Option<usize>,
-    /// Models that decide together with the main one; they must be loaded into the client.
+    /// Models that decide together with the main one; they must be loaded into the client. Where vocabularies differ they
+    /// decide over byte strings: a model's law over them is that of its tokens at the temperature, added up where several
+    /// have the same bytes, control tokens left out, all tokens that end a text being one. The text so far is read by
+    /// each model in its own tokens.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ensemble_models: Vec<String>,
     /// Weights of the main model and of the ensemble's others, in this order; equal unless given.
@@ -352,6 +355,13 @@ fn beam(
         return Err(Error::unsupported(
             "best_of_n under a beam search",
             "the search already returns its best hypotheses; use beam_width and n",
+        ));
+    }
+    let votes = controls.voting == Some(Voting::Majority) && !controls.ensemble_models.is_empty();
+    if votes && !controls.must_include.is_empty() {
+        return Err(Error::unsupported(
+            "must_include under the voting majority",
+            "a vote leaves one token a step, so no search can lead it towards a phrase",
         ));
     }
     let width = origins.or("beam_width", controls.beam_width, DEFAULT_BEAM_WIDTH);

@@ -147,7 +147,8 @@ pub enum Overflow {
     /// Refuse the request.
     #[default]
     Error,
-    /// Drop tokens from the start of the prompt until `max_tokens` fit, and warn.
+    /// Drop tokens from the start of a prompt that the context does not hold, and warn. What is left makes room for
+    /// `max_tokens`, or for half the context where they are more; a token that begins a text stays.
     TruncatePrompt,
 }
 

@@ -5,7 +5,7 @@ use super::{Decoding, GenerateRequest, Method, Overflow, Strategy};
 use crate::error::Error;
 use crate::generation::Warning;
 use mx_runtime::config::GenerationDefaults;
-use mx_sampling::SamplingOptions;
+use mx_sampling::{GREEDY_BELOW, Order, SamplingOptions, Step};
 use mx_steering::apply::SteeringSpec;
 
 /// Most new tokens unless the request says otherwise.
@@ -94,16 +94,29 @@ impl Settings {
             asked.temperature = None;
         }
         if beam {
-            drop_what_only_draws(&mut asked, warnings);
+            let why = "a beam search ranks by the model's own law";
+            drop_what_only_draws(&mut asked, why, warnings);
+        } else if greedy {
+            let why = "the method greedy takes the most likely token";
+            drop_what_only_draws(&mut asked, why, warnings);
+        } else if let Some(zero) = asked
+            .temperature
+            .filter(|t| (0.0..GREEDY_BELOW).contains(t))
+        {
+            let why = "the temperature 0 takes the most likely token";
+            asked.temperature = None;
+            drop_what_only_draws(&mut asked, why, warnings);
+            asked.temperature = Some(zero);
         }
-        let recommended = match greedy || beam {
+        let mut recommended = match greedy || beam {
             true => penalties_of(model),
             false => recommended_by(model),
         };
-        let built_in = match beam {
+        let mut built_in = match beam {
             true => SamplingOptions::default(),
             false => method.options(&SamplingOptions::default()),
         };
+        yield_to(&asked, &mut recommended, &mut built_in, warnings);
         let sampling = asked.or(&recommended).or(&built_in);
         origins.add_serde_all(&asked, Origin::Request);
         origins.add_serde_all(&recommended, Origin::Model);
@@ -141,15 +154,57 @@ impl Settings {
     }
 }
 
-/// A beam search ranks by the model's own law: temperature and truncations have nothing to act on.
-fn drop_what_only_draws(asked: &mut SamplingOptions, warnings: &mut Vec<Warning>) {
+/// Takes out of the recommendation and the defaults what cannot stand beside what was asked for: truncations beside
+/// mirostat, which truncates itself, and steps that an explicit order does not list.
+fn yield_to(
+    asked: &SamplingOptions,
+    recommended: &mut SamplingOptions,
+    built_in: &mut SamplingOptions,
+    warnings: &mut Vec<Warning>,
+) {
+    let mirostat = asked.mirostat.is_some_and(|version| version != 0);
+    let order = match &asked.order {
+        Some(Order::Explicit(steps)) => Some(steps),
+        _ => None,
+    };
+    let goes = |step: Step| {
+        let unlisted = order.is_some_and(|steps| !steps.contains(&step));
+        unlisted || (mirostat && step != Step::Temperature)
+    };
+    macro_rules! give_way {
+        ($($field:ident: $step:expr),+ $(,)?) => {
+            $(if goes($step) {
+                built_in.$field = None;
+                if let Some(value) = recommended.$field.take() {
+                    let reason = match mirostat {
+                        true => "mirostat truncates itself",
+                        false => "the order does not list it",
+                    };
+                    let name = stringify!($field);
+                    let message = format!("{name} {value}, which the model recommends, is left out: {reason}");
+                    warnings.push(Warning::new("recommendation_ignored", message));
+                }
+            })+
+        };
+    }
+    give_way!(
+        temperature: Step::Temperature,
+        top_k: Step::TopK,
+        top_p: Step::TopP,
+        min_p: Step::MinP,
+        typical_p: Step::Typical,
+    );
+    if order.is_some_and(|steps| !steps.contains(&Step::Repetition)) {
+        recommended.repetition_penalty = None;
+    }
+}
+
+/// Where nothing is drawn, temperature and truncations have nothing to act on.
+fn drop_what_only_draws(asked: &mut SamplingOptions, why: &str, warnings: &mut Vec<Warning>) {
     macro_rules! drop {
         ($($field:ident),+ $(,)?) => {
             $(if asked.$field.take().is_some() {
-                let message = concat!(
-                    stringify!($field),
-                    " has no effect: a beam search ranks by the model's own law",
-                );
+                let message = format!("{} has no effect: {why}", stringify!($field));
                 warnings.push(Warning::new("no_effect", message));
             })+
         };
@@ -261,6 +316,46 @@ mod tests {
         assert_eq!(settings.sampling.temperature, Some(0.0));
         assert_eq!(settings.sampling.top_k, None);
         assert_eq!(warnings[0].code, "temperature_ignored");
+    }
+
+    #[test]
+    fn defaults_make_room_for_mirostat_and_for_an_order() {
+        let model = GenerationDefaults {
+            top_p: Some(0.75),
+            ..GenerationDefaults::default()
+        };
+        let ask = |json: &str| {
+            let request: GenerateRequest = serde_json::from_str(json).unwrap();
+            resolve(&request, &model)
+        };
+        let (settings, warnings) = ask(r#"{"prompt": "x", "mirostat": 2}"#);
+        assert_eq!(
+            (settings.sampling.top_k, settings.sampling.top_p),
+            (None, None)
+        );
+        assert_eq!(settings.sampling.temperature, Some(0.7));
+        assert_eq!(warnings[0].code, "recommendation_ignored");
+        let (settings, _) = ask(r#"{"prompt": "x", "order": ["top_p", "temp"], "top_p": 0.5}"#);
+        assert_eq!(
+            (settings.sampling.top_k, settings.sampling.top_p),
+            (None, Some(0.5))
+        );
+        // What was asked for itself stays, and is refused where it excludes something.
+        let (settings, _) = ask(r#"{"prompt": "x", "mirostat": 2, "top_k": 5}"#);
+        assert_eq!(settings.sampling.top_k, Some(5));
+    }
+
+    #[test]
+    fn where_nothing_is_drawn_truncations_are_reported() {
+        for json in [
+            r#"{"prompt": "x", "method": "greedy", "top_k": 3, "min_p": 0.3}"#,
+            r#"{"prompt": "x", "temperature": 0.0, "top_k": 3, "xtc_probability": 0.3}"#,
+        ] {
+            let request: GenerateRequest = serde_json::from_str(json).unwrap();
+            let (_, warnings) = resolve(&request, &GenerationDefaults::default());
+            let codes: Vec<_> = warnings.iter().map(|w| w.code.as_str()).collect();
+            assert_eq!(codes, ["no_effect", "no_effect"], "{json}");
+        }
     }
 
     #[test]

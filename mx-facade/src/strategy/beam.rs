@@ -6,12 +6,12 @@ use crate::generation::Warning;
 use crate::pipeline::lane::Lane;
 use crate::pipeline::target::{Ask, Branch, Target};
 use crate::pipeline::{Plan, TokenMask};
-use crate::request::Beam;
+use crate::request::{Beam, Voting};
 use mx_runtime::engine::{Engine, RowHooks, Want};
 use mx_runtime::session::Session;
 use mx_runtime::tokenizer::Specials;
-use mx_sampling::Sampler;
 use mx_sampling::strategy::beam::{BeamConstraint, BeamOptions, BeamSearch, Hypothesis, Move};
+use mx_sampling::{Sampler, log_normaliser};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The decoder that searches; its lanes get their tokens when it is over.
@@ -26,6 +26,9 @@ pub(super) struct BeamDecoder {
     root: Option<Branch>,
     failed: Failure,
     missing: usize,
+    /// Whether an ensemble votes.
+    votes: bool,
+    vocab: usize,
 }
 
 struct BeamRow {
@@ -63,6 +66,13 @@ impl BeamDecoder {
             root: None,
             failed: Failure::default(),
             missing: 0,
+            vocab: plan.vocab(),
+            votes: plan
+                .settings
+                .strategy
+                .ensemble
+                .as_ref()
+                .is_some_and(|ensemble| ensemble.voting == Voting::Majority),
         })
     }
 
@@ -136,7 +146,22 @@ impl BeamDecoder {
         };
         let mut laws = Vec::with_capacity(self.rows.len());
         for (index, row) in self.rows.iter_mut().enumerate() {
-            let mut scores = log_softmax(self.target.line(index, 0, None)?);
+            // A vote falls on a token that is allowed; every other law is masked inside the search.
+            let mut held = match self.votes {
+                true => search.live().get(index).map(|beam| beam.constraint.clone()),
+                false => None,
+            };
+            let mut words = vec![
+                0;
+                if self.votes {
+                    self.vocab.div_ceil(32)
+                } else {
+                    0
+                }
+            ];
+            let masked = held.as_mut().is_some_and(|held| held.mask(&mut words));
+            let mask = masked.then_some(words.as_slice());
+            let mut scores = log_softmax(self.target.line(index, 0, mask)?);
             if let Some(sampler) = &mut row.sampler {
                 let mut edited: Vec<f32> = scores.iter().map(|score| *score as f32).collect();
                 sampler.process(&mut edited, None)?;
@@ -253,10 +278,8 @@ fn follow(parents: Vec<BeamRow>, moves: &[Move]) -> Vec<BeamRow> {
 }
 
 fn log_softmax(line: &[f32]) -> Vec<f64> {
-    let max = line.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = line.iter().map(|x| f64::from(x - max).exp()).sum();
-    let log_sum = f64::from(max) + sum.ln();
-    line.iter().map(|x| f64::from(*x) - log_sum).collect()
+    let normaliser = log_normaliser(line);
+    line.iter().map(|x| f64::from(*x) - normaliser).collect()
 }
 
 /// Phrases as tokens: each begins a word, as it would in the middle of a text.
@@ -296,6 +319,13 @@ impl Decoder for BeamDecoder {
         let engine = Arc::clone(session.engine());
         self.target.set_main(engine, session.prefill_chunk());
         self.root = Some(self.target.resume(session.into_sequence()));
+    }
+
+    fn begin_behind(&mut self, _tokens: Vec<u32>) -> Result<(), Error> {
+        Err(Error::unsupported(
+            "going on with a beam search",
+            "it decides about all its tokens at the end; begin it again",
+        ))
     }
 
     fn report(&self, warnings: &mut Vec<Warning>) {

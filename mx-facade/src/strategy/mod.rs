@@ -40,6 +40,12 @@ pub(crate) trait Decoder: Send {
     /// Goes on from a session of the main model.
     fn resume(&mut self, session: Session);
 
+    /// Begins behind tokens that an earlier run of the same plan gave to the first lane.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a search, which has no tokens before its end.
+    fn begin_behind(&mut self, tokens: Vec<u32>) -> Result<(), Error>;
+
     /// What happened that the caller should know.
     fn report(&self, _warnings: &mut Vec<Warning>) {}
 

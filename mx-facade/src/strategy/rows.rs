@@ -8,11 +8,18 @@ use crate::pipeline::Plan;
 use crate::pipeline::lane::{Draft, Lane};
 use crate::pipeline::target::{Ask, Branch, Target};
 use crate::request::Drafts;
-use mx_runtime::engine::{Engine, RowHooks, Want};
-use mx_runtime::session::{DEFAULT_PREFILL_CHUNK, Session};
+use mx_runtime::engine::{Engine, EngineError, RowHooks, Want};
+use mx_runtime::session::{Cancel, DEFAULT_PREFILL_CHUNK, Session};
 use mx_sampling::strategy::draft_length::{DraftLength, DraftLengthOptions};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Tokens whose logits are computed at once when they are decided again.
+const RETRACED: usize = 64;
+/// First word of the random stream of a run that goes on behind drafts.
+const AFTER_DRAFTS: u64 = 1 << 40;
+/// More words than a round with drafts takes for a token: one to accept it or to reject a draft, one to draw anew.
+const WORDS_A_TOKEN: u64 = 4;
 
 /// The decoder that steps all lanes together, each in a row of its own.
 pub(super) struct Rows {
@@ -24,6 +31,8 @@ pub(super) struct Rows {
     drafters: Vec<(Box<dyn Drafter>, DraftLength)>,
     /// What a caller's session held.
     resumed: Option<Branch>,
+    /// What an earlier run gave.
+    prefix: Vec<u32>,
 }
 
 struct RowState {
@@ -41,6 +50,7 @@ impl Rows {
             rows: Vec::new(),
             drafters: Vec::new(),
             resumed: None,
+            prefix: Vec::new(),
         }
     }
 
@@ -115,6 +125,117 @@ impl Rows {
             lane.prepare_to_begin_again()?;
         }
         Ok(cached)
+    }
+
+    /// Takes the lane behind tokens that an earlier run gave: every state is as that run left it, and the model has seen
+    /// all of them but the last.
+    ///
+    /// A chain with a memory of its laws, and a caller who wants log-probabilities, need the logits of every token; for
+    /// the others it is enough to count.
+    fn go_behind(&mut self, lane: &mut Lane, round: &Round<'_>) -> Result<usize, Error> {
+        let prefix = std::mem::take(&mut self.prefix);
+        let Some((last, before)) = prefix.split_last() else {
+            return Ok(0);
+        };
+        let hooks = lane.hooks.clone();
+        let hooks = hooks.as_deref().map(|plan| RowHooks {
+            plan,
+            prompt_len: self.prompt_len,
+        });
+        let mut branch = self
+            .resumed
+            .take()
+            .unwrap_or_else(|| self.target.new_branch());
+        let rows = lane.needs_rows();
+        let whole: Vec<u32> = match rows {
+            true => round.prompt.to_vec(),
+            false => round.prompt.iter().chain(before).copied().collect(),
+        };
+        let prefilled = self
+            .target
+            .prefill(&mut branch, &whole, hooks, round.cancel);
+        let cached = match prefilled {
+            Ok(cached) => cached,
+            Err(error) => {
+                self.resumed = Some(branch);
+                return Err(error);
+            }
+        };
+        if rows {
+            self.retrace(lane, &mut branch, &prefix, hooks, round.cancel)?;
+        } else {
+            for (index, token) in prefix.iter().enumerate() {
+                goes_on(lane, index, &prefix)?;
+                let full = self.target.room(&branch, before.len() - index, &[]) == 0;
+                match index > 0 && !lane.forced()?.is_empty() {
+                    true => lane.accept_forced(*token, full)?,
+                    false => lane.accept_known(*token, full)?,
+                }
+            }
+        }
+        if !self.drafters.is_empty() {
+            // Rounds with drafts take words of the stream as their drafts fall, which tokens alone do not tell: what
+            // follows has words that no earlier decision can have used.
+            let taken = WORDS_A_TOKEN * prefix.len() as u64;
+            lane.sampler.stream_mut().seek(AFTER_DRAFTS + taken);
+            for (drafter, _) in &mut self.drafters {
+                drafter.begin_behind(prefix.len());
+            }
+        }
+        lane.forget_chunks();
+        self.rows.push(RowState {
+            branch,
+            pending: vec![*last],
+            drafts: Vec::new(),
+        });
+        Ok(cached)
+    }
+
+    /// Decides every token of a prefix again by its logits and takes the known one.
+    fn retrace(
+        &mut self,
+        lane: &mut Lane,
+        branch: &mut Branch,
+        prefix: &[u32],
+        hooks: Option<RowHooks<'_>>,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        // The logits behind the prompt decide the first token, those behind each token the next one.
+        let mut lines = 1;
+        let mut chunks = prefix[..prefix.len().saturating_sub(1)].chunks(RETRACED);
+        let mut known = prefix.iter().enumerate();
+        loop {
+            for (line, (index, token)) in (0..lines).zip(known.by_ref()) {
+                goes_on(lane, index, prefix)?;
+                let full = self.target.room(branch, lines - 1 - line, &[]) == 0;
+                if index > 0 && !lane.forced()?.is_empty() {
+                    lane.accept_forced(*token, full)?;
+                    continue;
+                }
+                let mask = lane.voting_mask()?;
+                let logits = self.target.line(0, line, mask)?;
+                let mut decision = lane.decide(logits, None)?;
+                decision.replace(*token);
+                if lane.is_traced() {
+                    lane.about = self.target.about(0, lines - 1 - line, *token);
+                }
+                lane.accept(&decision, full, 0)?;
+            }
+            let Some(tokens) = chunks.next() else {
+                return Ok(());
+            };
+            if cancel.is_cancelled() {
+                return Err(EngineError::Cancelled.into());
+            }
+            let ask = Ask {
+                branch: &mut *branch,
+                tokens,
+                want: Want::All,
+                hooks,
+            };
+            self.target.step(&mut [ask])?;
+            lines = tokens.len();
+        }
     }
 
     /// One step of all lanes that go on.
@@ -286,9 +407,25 @@ impl Rows {
     }
 }
 
+/// Refuses a prefix that is longer than the output.
+fn goes_on(lane: &Lane, index: usize, prefix: &[u32]) -> Result<(), Error> {
+    match lane.output.goes_on() {
+        true => Ok(()),
+        false => Err(Error::request(
+            "tokens to go on behind",
+            prefix.len(),
+            format!("at most {index}: with these the output has ended"),
+        )),
+    }
+}
+
 impl Decoder for Rows {
     fn round(&mut self, lanes: &mut [Lane], round: &Round<'_>) -> Result<Option<usize>, Error> {
         let cached = match self.rows.is_empty() {
+            true if !self.prefix.is_empty() => match lanes.first_mut() {
+                Some(lane) => Some(self.go_behind(lane, round)?),
+                None => None,
+            },
             true => Some(self.start(lanes, round)?),
             false => {
                 self.step(lanes, round)?;
@@ -303,6 +440,11 @@ impl Decoder for Rows {
         let engine = Arc::clone(session.engine());
         self.target.set_main(engine, session.prefill_chunk());
         self.resumed = Some(self.target.resume(session.into_sequence()));
+    }
+
+    fn begin_behind(&mut self, tokens: Vec<u32>) -> Result<(), Error> {
+        self.prefix = tokens;
+        Ok(())
     }
 
     fn report(&self, warnings: &mut Vec<Warning>) {

@@ -14,7 +14,7 @@ impl ModelRecord {
         let config = model.config();
         ModelRecord {
             name: model.name().to_owned(),
-            path: model.path().to_owned(),
+            path: model.path().display().to_string(),
             fingerprint: model.fingerprint().map(str::to_owned),
             layers: config.layers,
             d_model: config.d_model,

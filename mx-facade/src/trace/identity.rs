@@ -1,7 +1,6 @@
 //! Which model ran, and on what.
 
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// A model as a trace remembers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -9,8 +8,8 @@ use std::path::PathBuf;
 pub struct ModelRecord {
     /// Its name.
     pub name: String,
-    /// The file or folder that it was loaded from.
-    pub path: PathBuf,
+    /// The file or folder that it was loaded from; what of its name is no Unicode is replaced.
+    pub path: String,
     /// A hash of the length and of samples of its files. It tells models apart that differ by accident; it proves
     /// nothing against someone who makes two files with the same samples. `None` where the files cannot be read.
     pub fingerprint: Option<String>,

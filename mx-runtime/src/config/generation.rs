@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GenerationDefaults {
-    /// Whether to draw at random; `false` means greedy.
-    pub do_sample: Option<bool>,
     /// Softmax temperature.
     pub temperature: Option<f32>,
     /// Keep the `top_k` most likely tokens.

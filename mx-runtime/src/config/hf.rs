@@ -145,13 +145,15 @@ fn rope(fields: &Fields<'_>, head_dim: usize) -> Result<Rope, ConfigError> {
         Some(theta) => theta,
         None => fields.number("rope_theta")?.unwrap_or(10_000.0),
     };
-    let share = fields.number("partial_rotary_factor")?.unwrap_or(1.0);
-    if share != 1.0 {
-        return Err(fields.bad(
-            "partial_rotary_factor",
-            &share.to_string(),
-            "1 in this family",
-        ));
+    for place in [Some(fields), scaling].into_iter().flatten() {
+        let share = place.number("partial_rotary_factor")?.unwrap_or(1.0);
+        if share != 1.0 {
+            return Err(place.bad(
+                "partial_rotary_factor",
+                &share.to_string(),
+                "1 in this family",
+            ));
+        }
     }
     let max_context = fields.number("max_position_embeddings")?.unwrap_or(2048.0);
     let scaling = match scaling.or(classic.as_ref()) {

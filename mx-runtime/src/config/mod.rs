@@ -138,16 +138,23 @@ impl ModelConfig {
 
     /// Bytes of keys and values that one position takes in all layers together, at `bytes` bytes a number.
     pub fn kv_bytes_per_token(&self, bytes: usize) -> usize {
-        2 * self.layers * self.kv_width() * bytes
+        let numbers = 2usize.saturating_mul(self.layers);
+        numbers
+            .saturating_mul(self.kv_width())
+            .saturating_mul(bytes)
     }
 
-    /// Number of weights.
+    /// Number of weights; [`usize::MAX`] for a configuration of more.
     pub fn parameters(&self) -> usize {
-        let attention = self.d_model * (2 * self.q_width() + 2 * self.kv_width());
-        let mlp = 3 * self.d_model * self.d_ff;
-        let norms = 2 * self.d_model;
-        let head = if self.tied_head { 1 } else { 2 } * self.vocab * self.d_model;
-        self.layers * (attention + mlp + norms) + head + self.d_model
+        // 128 bits: a configuration may state shapes that no file holds.
+        let [d_model, d_ff, layers, vocab] =
+            [self.d_model, self.d_ff, self.layers, self.vocab].map(|n| n as u128);
+        let attention = d_model * 2 * (self.q_width() as u128 + self.kv_width() as u128);
+        let mlp = 3 * d_model * d_ff;
+        let norms = 2 * d_model;
+        let head = if self.tied_head { 1 } else { 2 } * vocab * d_model;
+        let all = layers * (attention + mlp + norms) + head + d_model;
+        usize::try_from(all).unwrap_or(usize::MAX)
     }
 
     /// Adds tokens that end a generation, as other files beside the configuration name them.

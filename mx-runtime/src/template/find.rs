@@ -1,12 +1,12 @@
 //! Where a model folder keeps its chat template.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::{TemplateError, TemplateLimits};
+use crate::files::open_regular;
 
 /// A chat template found in a model folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,7 @@ fn read(path: &Path, limit: usize, limit_name: &'static str) -> Result<String, T
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(io)?;
+    let file = open_regular(path).map_err(io)?;
     let mut content = Vec::new();
     file.take(limit as u64 + 1)
         .read_to_end(&mut content)

@@ -4,7 +4,6 @@ mod components;
 mod config;
 mod model;
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -20,6 +19,7 @@ use super::gguf::resolve_merge;
 use super::merges::{Bpe, Merge, MergeTable};
 use super::specials::{AddedToken, AddedTokens};
 use super::vocabulary::{Kind, Vocabulary};
+use crate::files::open_regular;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
@@ -147,7 +147,7 @@ fn read_file(path: &Path, limits: &TokenizerLimits) -> Result<Vec<u8>, Tokenizer
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(io)?;
+    let file = open_regular(path).map_err(io)?;
     let mut content = Vec::new();
     file.take(limits.file_bytes as u64 + 1)
         .read_to_end(&mut content)

@@ -28,6 +28,8 @@ pub(crate) fn model(test: &str) -> Option<Arc<Model>> {
     match model {
         Ok(model) => Some(Arc::clone(model)),
         Err(reason) => {
+            let needed = std::env::var_os("MX_TESTS_NEED_MODEL").is_some();
+            assert!(!needed, "{test}: the default model is needed: {reason}");
             eprintln!(
                 "SKIPPED {test}: the default model is not here and cannot be fetched: {reason}"
             );

@@ -209,7 +209,13 @@ fn overflow_is_an_error_or_a_choice() {
                 .max_tokens(500),
         )
         .unwrap();
-    assert_eq!(much.usage.prompt_tokens, 1, "one token is always kept");
+    assert_eq!(
+        much.usage.prompt_tokens, 5,
+        "half the context is the prompt's"
+    );
+    let unbounded = raw("xa").on_overflow(Overflow::TruncatePrompt);
+    let unbounded = client.run(&unbounded.max_tokens(usize::MAX)).unwrap();
+    assert_eq!(unbounded.usage.prompt_tokens, 2, "what fits is not cut");
     let fits = client
         .run(
             &raw("xa")

@@ -114,3 +114,57 @@ fn indexes_of_shards_that_point_elsewhere() {
         assert!(load(folder.path()).is_err(), "{why}");
     }
 }
+
+/// A copy of a tiny model's folder.
+fn copy() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(data::folder("llama_gqa_tied")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+#[test]
+#[cfg(unix)]
+fn pipes_and_devices_beside_the_weights_are_refused() {
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ] {
+        let folder = copy();
+        let path = folder.path().join(name);
+        let _ = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let message = load(folder.path()).map(|_| ()).unwrap_err();
+        assert!(message.contains(name), "{name}: {message}");
+    }
+}
+
+#[test]
+fn shapes_beyond_all_numbers_are_refused_without_a_panic() {
+    let folder = copy();
+    let path = folder.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (field, value) in [
+        ("hidden_size", 1u64 << 20),
+        ("num_attention_heads", 1 << 16),
+        ("num_key_value_heads", 1 << 16),
+        ("head_dim", 1 << 16),
+        ("num_hidden_layers", 1 << 16),
+        ("intermediate_size", 1 << 24),
+        ("vocab_size", 1 << 24),
+    ] {
+        config[field] = value.into();
+    }
+    std::fs::write(&path, config.to_string()).unwrap();
+    assert!(load(folder.path()).is_err());
+    if let Ok(config) = mx_runtime::config::from_json(&config.to_string(), "c") {
+        assert_eq!(config.parameters(), usize::MAX);
+        assert!(config.kv_bytes_per_token(4) > 0);
+    }
+}

@@ -24,6 +24,7 @@ mod policy;
 mod real_server;
 mod remote;
 mod request;
+mod resume;
 mod sessions;
 mod steering;
 mod strategies;

@@ -6,6 +6,7 @@ mod machine;
 mod peer;
 mod sampling;
 mod steering;
+mod strategies;
 
 pub use machine::Machine;
 
@@ -47,7 +48,14 @@ pub struct Record {
 }
 
 /// The benchmarks by name.
-pub const NAMES: [&str; 5] = ["decode", "prefill", "sampling", "constrain", "steering"];
+pub const NAMES: [&str; 6] = [
+    "decode",
+    "prefill",
+    "sampling",
+    "constrain",
+    "steering",
+    "strategies",
+];
 
 /// Runs the named benchmarks, all of them for `all`.
 ///
@@ -74,6 +82,9 @@ pub fn run(names: &[String], options: &Options) -> anyhow::Result<Vec<Record>> {
     }
     if wanted("constrain") {
         records.extend(constrain::run(options)?);
+    }
+    if wanted("strategies") {
+        records.extend(strategies::run(options)?);
     }
     if wanted("steering") {
         records.extend(steering::run(options)?);

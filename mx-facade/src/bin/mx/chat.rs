@@ -101,29 +101,27 @@ impl Chat<'_> {
             Some(session) => run.with_session(session),
             None => run,
         };
+        let mut failed = false;
         for chunk in run.by_ref() {
             match chunk {
                 Ok(chunk) => terminal::data(&chunk.text)?,
-                Err(error) => terminal::report(&error.into()),
+                Err(error) => {
+                    failed = true;
+                    terminal::report(&error.into());
+                }
             }
         }
         let (generation, session) = run.into_parts();
         self.session = Some(session);
         terminal::data("\n")?;
+        if failed {
+            self.turns.pop();
+            return Ok(());
+        }
         if !self.flags.model.quiet {
-            generation
-                .warnings
-                .iter()
-                .for_each(|warning| terminal::warn(&warning.message));
-            match generation.finish_reason {
-                FinishReason::Cancelled => terminal::note("(stopped)"),
-                FinishReason::Length => {
-                    let count = generation.usage.completion_tokens;
-                    terminal::note(format_args!(
-                        "(stopped after {count} tokens; --max-tokens allows more)"
-                    ));
-                }
-                _ => {}
+            terminal::end(&generation);
+            if generation.finish_reason == FinishReason::Cancelled {
+                terminal::note("(stopped)");
             }
         }
         self.turns.push(Message::new("assistant", generation.text));

@@ -61,7 +61,7 @@ pub(crate) enum Command {
     /// Run, keep, compare and tune policies
     Policy {
         #[command(subcommand)]
-        command: PolicyCommand,
+        command: Box<PolicyCommand>,
     },
     /// Show, compare, repeat and question traces of `mx generate --trace`
     Trace {

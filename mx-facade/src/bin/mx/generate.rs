@@ -54,16 +54,7 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
         terminal::data("\n")?;
     }
     if !flags.model.quiet {
-        generation
-            .warnings
-            .iter()
-            .for_each(|warning| terminal::warn(&warning.message));
-        if generation.finish_reason == FinishReason::Length {
-            let count = generation.usage.completion_tokens;
-            terminal::note(format_args!(
-                "(stopped after {count} tokens; --max-tokens allows more)"
-            ));
-        }
+        terminal::end(&generation);
     }
     Ok(match generation.finish_reason {
         FinishReason::Cancelled if interrupt.current().is_cancelled() => INTERRUPTED,

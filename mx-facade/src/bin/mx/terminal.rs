@@ -1,5 +1,6 @@
 //! What is written where.
 
+use mx::FinishReason;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
@@ -107,4 +108,24 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What is to be said at the end of an answer: its warnings, and whether it was cut.
+pub(crate) fn end(generation: &mx::Generation) {
+    for warning in &generation.warnings {
+        warn(&warning.message);
+    }
+    let cut = |finish| finish == FinishReason::Length;
+    let mut longest = cut(generation.finish_reason).then_some(generation.tokens.len());
+    for choice in &generation.choices {
+        longest = longest.max(cut(choice.finish_reason).then_some(choice.tokens.len()));
+    }
+    match longest {
+        // A server does not name the tokens.
+        Some(0) => note("(stopped at --max-tokens)"),
+        Some(count) => note(format_args!(
+            "(stopped after {count} tokens; --max-tokens allows more)"
+        )),
+        None => {}
+    }
 }

@@ -160,7 +160,7 @@ fn model_flags(flags: &RepeatFlags, record: &ModelRecord, model: Option<&str>) -
     let engine = &record.engine;
     let model = match model {
         Some(model) => model.to_owned(),
-        None if record.path.exists() => record.path.display().to_string(),
+        None if Path::new(&record.path).exists() => record.path.clone(),
         None => record.name.clone(),
     };
     let recorded = flags::engine(&engine.engine).unwrap_or_default();

@@ -154,6 +154,10 @@ impl Judge {
             "code_unit_tests beside it",
         )?;
         let compile = |spec: ConstraintSpec| Language::new(&spec).map(Some);
+        if let Some((pattern, _)) = &required.regex {
+            // Alone first: what is put around it could mend a parenthesis that is none.
+            Language::new(&ConstraintSpec::regex(pattern))?;
+        }
         let runs_code =
             verifiers.contains(&Verifier::CodeCompile) || verifiers.contains(&Verifier::UnitTests);
         let sandbox = match (runs_code, code) {

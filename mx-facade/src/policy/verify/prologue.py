@@ -25,10 +25,10 @@ def guard(folder):
     import os
     refused = (
         "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg",
-        "os.chdir", "os.chroot", "os.setxattr", "pty.spawn", "subprocess.Popen", "socket.", "ctypes.", "syslog.", "winreg.",
+        "os.chdir", "os.chroot", "os.setxattr", "pty.spawn", "subprocess.Popen", "ctypes.", "syslog.", "winreg.",
         "signal.pthread_kill", "resource.setrlimit", "resource.prlimit", "ftplib.", "smtplib.", "urllib.Request",
     )
-    modules = {"ctypes", "_ctypes", "_posixsubprocess", "cffi", "_cffi_backend", "_testcapi", "socket", "_socket", "mmap"}
+    modules = {"ctypes", "_ctypes", "cffi", "_cffi_backend", "_testcapi", "_testinternalcapi"}
     changes = (
         "os.chmod", "os.chown", "os.chflags", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rename", "os.rmdir",
         "os.truncate", "os.utime", "os.lchmod", "os.removexattr", "shutil.", "tempfile.",
@@ -36,6 +36,16 @@ def guard(folder):
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     real, join, sep, text = os.path.realpath, os.path.join, os.sep, os.fsdecode
     inside = [False]
+    # AF_UNIX, as the class and as its default of a wrapped descriptor
+    local = (1, -1)
+    try:
+        # the one way to a process that tells no hook
+        import _posixsubprocess
+        def fork_exec(*args):
+            raise PermissionError("a further process is not allowed here")
+        _posixsubprocess.fork_exec = fork_exec
+    except ImportError:
+        pass
 
     def within(path):
         if isinstance(path, int):
@@ -49,6 +59,9 @@ def guard(folder):
         inside[0] = True
         try:
             if event.startswith(refused):
+                raise PermissionError(event + " is not allowed here")
+            # a pair of local sockets is what an event loop wakes itself with
+            if event.startswith("socket.") and (event != "socket.__new__" or int(args[1]) not in local):
                 raise PermissionError(event + " is not allowed here")
             if event == "import" and args[0].split(".")[0] in modules:
                 raise PermissionError("the module " + args[0] + " is not allowed here")

@@ -1,8 +1,9 @@
 //! Running generated Python: only where the caller allowed it, in a process of its own, within limits.
 //!
 //! Every test is a fresh `python3 -I -B` with an empty environment and an empty folder of its own. The process limits
-//! itself before the code runs (memory, CPU time, file size, open files, no core file, no further processes), and an
-//! audit hook refuses further processes, sockets, foreign functions and changes outside the folder. Whatever is left of
+//! itself before the code runs (memory, CPU time, file size, open files, no core file; for users other than root no
+//! further processes or threads), and an audit hook refuses further processes, connections, foreign functions and changes
+//! outside the folder. Whatever is left of
 //! the process group is killed at the end. This keeps mistakes and simple mischief in; it is no container, and code of
 //! an attacker belongs into one.
 

@@ -180,6 +180,10 @@ impl Drafter for Ahead {
         Ok(self.drafts.clone())
     }
 
+    fn begin_behind(&mut self, tokens: usize) {
+        self.inner.begin_behind(tokens);
+    }
+
     fn cost(&self) -> f64 {
         self.inner.cost()
     }

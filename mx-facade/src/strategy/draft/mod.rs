@@ -32,6 +32,9 @@ pub(super) trait Drafter: Send {
     /// Cost of one drafted token as a share of a step of the target, as far as it is known beforehand.
     fn cost(&self) -> f64;
 
+    /// Says that the lane begins behind so many tokens of an earlier run, whose random numbers are spent.
+    fn begin_behind(&mut self, _tokens: usize) {}
+
     /// How a round went.
     fn observe(&mut self, _drafted: usize, _accepted: usize) {}
 

@@ -15,6 +15,9 @@ const FIRST_STREAM: u64 = 1 << 40;
 /// Streams of one lane's drafter.
 const STREAMS_A_LANE: u64 = 1 << 32;
 
+/// More streams than a round takes, which gives one token at least: one draft, and those made ahead of time.
+const STREAMS_A_TOKEN: u64 = 16;
+
 /// Drafts of a second model.
 pub(super) struct SameVocabulary {
     pub(super) engine: Arc<dyn Engine>,
@@ -152,6 +155,10 @@ impl Drafter for SameVocabulary {
     ) -> Result<Vec<Draft>, Error> {
         let fresh = self.follow(lane);
         self.run(fresh, count, length)
+    }
+
+    fn begin_behind(&mut self, tokens: usize) {
+        self.stream += STREAMS_A_TOKEN * tokens as u64;
     }
 
     fn cost(&self) -> f64 {

@@ -47,22 +47,31 @@ pub(super) fn best<'a>(
     let mut constrained = false;
     for (beam, row) in rows {
         let first = out.len();
-        let live = row
-            .iter()
-            .enumerate()
-            .filter(|(_, score)| **score > f64::NEG_INFINITY);
-        out.extend(live.map(|(token, score)| Candidate::new(*beam, token, *score)));
-        let own = &mut out[first..];
         let wanted = extra(*beam);
         constrained |= !wanted.is_empty();
-        let advancing: Vec<Candidate> = own
+        let score = |token: &u32| row.get(*token as usize).copied();
+        let advancing: Vec<Candidate> = wanted
             .iter()
-            .filter(|candidate| wanted.contains(&candidate.token))
-            .copied()
+            .filter_map(|token| Some((*token, score(token)?)))
+            .filter(|(_, score)| *score > f64::NEG_INFINITY)
+            .map(|(token, score)| Candidate::new(*beam, token as usize, score))
             .collect();
-        if own.len() > count {
-            own.select_nth_unstable_by(count - 1, order);
+        // Best first; what is no better than the last of enough is passed over with one comparison, which in a row in
+        // the order of the tokens settles ties too.
+        let mut least = f64::NEG_INFINITY;
+        for (token, score) in row.iter().enumerate() {
+            if *score <= least {
+                continue;
+            }
+            let own = &out[first..];
+            let at = own.partition_point(|other| other.score >= *score);
+            out.insert(first + at, Candidate::new(*beam, token, *score));
             out.truncate(first + count);
+            if out.len() == first + count
+                && let Some(last) = out.last()
+            {
+                least = last.score;
+            }
         }
         for candidate in advancing {
             if !out[first..].contains(&candidate) {

@@ -520,5 +520,13 @@ fn the_preset_that_is_a_constraint_is_one() {
     request.steering.steering_preset = Some("json_compliance".to_owned());
     let answer = client.run(&request).unwrap();
     assert!(answer.text.trim_start().starts_with('{'), "{}", answer.text);
-    assert!(answer.warnings.iter().any(|w| w.code == "constraint"));
+    // and below the client, where no policy is asked
+    let plan = mx::pipeline::Plan::new(tiny(), &request, || 0).unwrap();
+    assert!(plan.warnings().iter().any(|w| w.code == "constraint"));
+    let text = mx::pipeline::Run::new(plan)
+        .unwrap()
+        .complete()
+        .unwrap()
+        .text;
+    assert!(text.trim_start().starts_with('{'), "{text}");
 }

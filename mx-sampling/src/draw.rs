@@ -17,13 +17,14 @@ use crate::math;
 ///
 /// # Errors
 ///
-/// [`SamplingError::InvalidLaw`] when a weight is negative, NaN or infinite, or when none is positive.
+/// [`SamplingError::InvalidLaw`] when a weight is negative, NaN or infinite, when none is positive, or when their sum is
+/// infinite.
 pub fn draw_from_law(weights: &[f64], u: f64) -> Result<usize, SamplingError> {
     let total = check_law("weights", weights)?;
     Ok(inverse_cdf(weights, u * total))
 }
 
-/// Checks that weights are finite, not negative and not all 0; returns their sum.
+/// Checks that weights are finite, not negative and not all 0, and that their sum is finite; returns the sum.
 pub(crate) fn check_law(name: &'static str, weights: &[f64]) -> Result<f64, SamplingError> {
     let mut total = 0.0;
     for (index, &given) in weights.iter().enumerate() {
@@ -36,6 +37,14 @@ pub(crate) fn check_law(name: &'static str, weights: &[f64]) -> Result<f64, Samp
             });
         }
         total += given;
+    }
+    if total == f64::INFINITY {
+        return Err(SamplingError::InvalidLaw {
+            name,
+            index: weights.len() - 1,
+            given: total,
+            range: "finite when summed up to there",
+        });
     }
     if total > 0.0 {
         return Ok(total);

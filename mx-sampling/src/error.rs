@@ -124,6 +124,14 @@ pub enum SamplingError {
         /// The accepted range in words.
         range: &'static str,
     },
+    /// A law names a token twice.
+    #[error("{name} names token {token} twice")]
+    TokenTwice {
+        /// The argument.
+        name: &'static str,
+        /// The token id.
+        token: u32,
+    },
     /// Every token is out: forbidden by the mask, by bans, or by the model itself.
     #[error("no token is left: all {vocab} logits are -inf after {after}")]
     NoCandidates {
@@ -175,6 +183,7 @@ impl SamplingError {
                 | Self::MaskLength { .. }
                 | Self::ForcedTokenForbidden { .. }
                 | Self::InvalidLaw { .. }
+                | Self::TokenTwice { .. }
         )
     }
 

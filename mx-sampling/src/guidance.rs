@@ -51,11 +51,14 @@ pub fn log_sum_exp(logits: &[f32]) -> Result<f64, SamplingError> {
 /// Classifier-free guidance (Sanchez 2023): `ln p_u + g·(ln p_c − ln p_u)`, written over `conditional`.
 ///
 /// `g = 1` is off (the conditional law), `g = 0` the unconditional law, `g > 1` moves away from the
-/// unconditional law. A token that the conditional law excludes stays out.
+/// unconditional law. A token that the conditional law excludes stays out at every `g`. One that only the unconditional
+/// law excludes is out for `g < 1`, where the law is `p_u^(1−g)·p_c^g`, and keeps `ln p_c` otherwise, where the
+/// unconditional law has nothing to move away from. At the extremes see the [rounding](contrastive_logits#rounding).
 ///
 /// # Errors
 ///
-/// `scale` negative or not finite, different lengths, an invalid logit, or no live token.
+/// `scale` negative or not finite, different lengths, an invalid logit, or no live token, also when the two laws have
+/// none in common: the row is then −inf throughout.
 ///
 /// ```
 /// use mx_sampling::classifier_free_guidance;
@@ -78,19 +81,30 @@ pub fn classifier_free_guidance(
     )?;
     same_length("unconditional", conditional.len(), unconditional.len())?;
     let (lse_c, lse_u) = (log_sum_exp(conditional)?, log_sum_exp(unconditional)?);
+    let mut live = false;
     for (logit, &other) in conditional.iter_mut().zip(unconditional) {
         if *logit == f32::NEG_INFINITY {
             continue;
         }
         let (c, u) = (f64::from(*logit) - lse_c, f64::from(other) - lse_u);
-        // Only the conditional law counts where the unconditional one has no mass.
-        *logit = if u == f64::NEG_INFINITY {
-            c
-        } else {
+        let guided = if u > f64::NEG_INFINITY {
             u + scale * (c - u)
-        } as f32;
+        } else if scale < 1.0 {
+            f64::NEG_INFINITY
+        } else {
+            c
+        };
+        *logit = guided.min(f64::from(f32::MAX)) as f32;
+        live |= *logit > f32::NEG_INFINITY;
     }
-    Ok(())
+    if live {
+        Ok(())
+    } else {
+        Err(SamplingError::NoCandidates {
+            vocab: conditional.len(),
+            after: "the guidance",
+        })
+    }
 }
 
 /// The tokens that the expert finds plausible: `l >= max l + ln α`; everything else becomes −inf.
@@ -110,7 +124,8 @@ fn keep_plausible(expert: &mut [f32], alpha: f64) -> Result<(), SamplingError> {
 }
 
 /// Contrastive decoding, original form (Li 2022): `ln p_expert − ln p_amateur` on the plausible set, −inf
-/// elsewhere, written over `expert`. Meant to be followed by greedy.
+/// elsewhere, written over `expert`. Meant to be followed by greedy. At the extremes see the
+/// [rounding](contrastive_logits#rounding).
 ///
 /// # Errors
 ///
@@ -137,6 +152,11 @@ pub fn contrastive_scores(
 /// Contrastive decoding for sampling (O'Brien & Lewis 2023): `(1 + β)·l_expert − β·l_amateur` on the plausible
 /// set, −inf elsewhere, written over `expert`.
 ///
+/// # Rounding
+///
+/// Computed in `f64` and rounded to `f32`: above `f32::MAX` it becomes `f32::MAX`, so that tokens there may tie, and
+/// below `f32::MIN` −inf, so that the token is out.
+///
 /// # Errors
 ///
 /// `alpha` outside `(0, 1]`, `beta` negative, different lengths, an invalid logit, or no live token.
@@ -157,8 +177,15 @@ pub fn contrastive_logits(
     keep_plausible(expert, alpha)?;
     for (logit, &other) in expert.iter_mut().zip(amateur) {
         if *logit > f32::NEG_INFINITY {
-            let value = (1.0 + beta) * f64::from(*logit)
-                - beta * f64::from(other).max(-f64::from(f32::MAX));
+            let (e, a) = (
+                f64::from(*logit),
+                f64::from(other).max(-f64::from(f32::MAX)),
+            );
+            let mut value = (1.0 + beta) * e - beta * a;
+            // Both products beyond the range of f64: the form that has only one.
+            if value.is_nan() {
+                value = e + beta * (e - a);
+            }
             *logit = value.min(f64::from(f32::MAX)) as f32;
         }
     }

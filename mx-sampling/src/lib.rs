@@ -228,6 +228,7 @@ mod error;
 mod explain;
 mod guidance;
 mod history;
+mod ids;
 mod law;
 mod logprobs;
 mod math;

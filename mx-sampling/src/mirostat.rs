@@ -23,7 +23,11 @@ impl Mirostat {
     }
 
     /// `μ − η(s − τ)` for a token of renormalised probability `p`, `s = −log2 p`.
+    ///
+    /// A token that was taken against the law may have weight 0. Its surprise counts as that of the smallest normal
+    /// `f32`, 126 bits: with an infinite one the state would never come back.
     pub(crate) fn update(&self, mu: f64, p: f64) -> f64 {
+        let p = p.max(f64::from(f32::MIN_POSITIVE));
         mu - self.eta * (-math::ln(p) / LN_2 - self.tau)
     }
 

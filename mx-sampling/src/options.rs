@@ -129,11 +129,17 @@ pub struct SamplingOptions {
     /// Token sequences that must not be completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bad_words: Option<Vec<Vec<u32>>>,
-    /// Added to the logit of a token; −inf allowed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Added to the logit of a token; −inf allowed, written as `"-inf"` where the format has no infinity.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        with = "crate::ids::token_biases"
+    )]
     pub logit_bias: Option<BTreeMap<u32, f64>>,
-    /// Added to the last token of a sequence when the tokens before it match.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Added to the last token of a sequence when the tokens before it match; −inf as for `logit_bias`.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        with = "crate::ids::sequence_biases"
+    )]
     pub sequence_bias: Option<Vec<(Vec<u32>, f64)>>,
     /// Tokens that end a sequence.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,7 +154,10 @@ pub struct SamplingOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub begin_suppress_tokens: Option<Vec<u32>>,
     /// The token that must stand at a generated position (0 is the first).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::ids::read_positions"
+    )]
     pub forced_tokens: Option<BTreeMap<u32, u32>>,
     /// Only end tokens are allowed once this many tokens, less one, were generated.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -315,13 +315,22 @@ impl<'a> Row<'a> {
     }
 
     /// Writes the row back into the logits: removed tokens −inf, temperature divided out.
+    ///
+    /// A cold row whose maximum would leave the range of `f32` is written relative to it, which is the same law; what
+    /// is below the range then stays finite, since it was not removed.
     pub(crate) fn write_back(&mut self) {
         let t = self.t;
+        let max = f64::from(self.max);
+        let shift = if t != 1.0 && (max / t).abs() > f64::from(f32::MAX) {
+            max
+        } else {
+            0.0
+        };
         let scale = |x: f32| {
-            if t == 1.0 {
+            if t == 1.0 || x == f32::NEG_INFINITY {
                 x
             } else {
-                (f64::from(x) / t) as f32
+                ((f64::from(x) - shift) / t).max(f64::from(f32::MIN)) as f32
             }
         };
         match self.shape {

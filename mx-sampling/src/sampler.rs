@@ -20,6 +20,9 @@ use crate::rng::Stream;
 use crate::row::{Scratch, Shape};
 use crate::simd::Backend;
 
+/// Most tokens that room is made for in advance.
+const MAX_RESERVED: usize = 1 << 20;
+
 /// Chooses tokens for one sequence.
 ///
 /// A sampler owns everything that belongs to a sequence: the chain, the history for penalties, the state
@@ -135,8 +138,10 @@ impl Sampler {
         }
     }
 
-    /// Makes room for `tokens` more tokens, so that none of them allocates.
+    /// Makes room for `tokens` more tokens, so that none of them allocates. Beyond 2^20 tokens room is made as they
+    /// come: the number may be a limit that nobody means to reach.
     pub fn reserve(&mut self, tokens: usize) {
+        let tokens = tokens.min(MAX_RESERVED);
         self.history.reserve(tokens);
         self.dry.reserve(self.history.tokens.len() + tokens);
         self.scratch.fit(self.vocab);
@@ -180,10 +185,11 @@ impl Sampler {
 
     /// Asks for log-probabilities at every step from now on: the chosen token and so many of the most likely
     /// ones, under the model's law (`raw`) and under the law that is sampled (`processed`). `None` is off and
-    /// costs nothing.
+    /// costs nothing. More than the vocabulary has means all of it.
     pub fn report_logprobs(&mut self, raw: Option<usize>, processed: Option<usize>) {
         let wanted = raw.is_some() || processed.is_some();
-        self.logprobs = wanted.then(|| Box::new(LogprobReport::new(raw, processed)));
+        let limit = |n: Option<usize>| n.map(|n| n.min(self.vocab));
+        self.logprobs = wanted.then(|| Box::new(LogprobReport::new(limit(raw), limit(processed))));
     }
 
     /// The log-probabilities of the last [`sample`](Self::sample), when they were asked for.
@@ -373,12 +379,14 @@ impl Sampler {
         &self.plan.order
     }
 
-    /// The active steps in the order they run.
+    /// The active steps in the order they run. Greedy has only edits of single logits: nothing that shapes the
+    /// distribution changes its choice.
     pub fn active_steps(&self) -> impl Iterator<Item = Step> + '_ {
         self.plan
             .ops
             .iter()
             .map(|(step, _)| *step)
+            .filter(|step| step.is_edit() || !self.plan.greedy)
             .filter(|step| *step != Step::Processors || !self.processors.is_empty())
     }
 }

@@ -76,11 +76,12 @@ pub fn sequence_bias(
 }
 
 /// What transformers' exponential length penalty adds to an end token: `|l|·(f^(generated − start) − 1)`
-/// once more than `start` tokens were generated.
+/// once more than `start` tokens were generated. A logit that is no finite number stays as it is.
 #[must_use]
 pub fn exponential_decay(logit: f32, generated: usize, start: usize, factor: f64) -> f32 {
-    // A logit of 0 has nothing to grow from; with an infinite power it would become NaN.
-    if generated <= start || logit == f32::NEG_INFINITY || logit == 0.0 {
+    // A logit of 0 has nothing to grow from; with an infinite power it would become NaN. NaN itself is for the
+    // scan to find: `min` below would turn it into the largest number.
+    if generated <= start || !logit.is_finite() || logit == 0.0 {
         return logit;
     }
     let logit = f64::from(logit);

@@ -1,5 +1,6 @@
 //! Which tokens would complete an n-gram that already occurred.
 
+use std::collections::hash_map::Entry;
 use std::hash::Hasher;
 
 use super::counts::{IdHasher, IdMap};
@@ -12,11 +13,14 @@ const SEEN: u32 = u32::MAX - 1;
 /// An index of the n-grams of a history that grows and shrinks at the end in O(1).
 ///
 /// Positions whose preceding `n − 1` tokens hash alike form a chain, newest first, in which each following
-/// token stands once.
+/// token stands once. The chain is walked to list the banned tokens only; whether an n-gram is known already says
+/// a table of whole n-grams.
 #[derive(Debug, Clone)]
 pub(crate) struct NgramIndex {
     n: usize,
     newest: IdMap<u64, u32>,
+    /// Hash of a whole n-gram to the position of its last token, for the first n-gram of that hash.
+    known: IdMap<u64, u32>,
     older: Vec<u32>,
 }
 
@@ -26,6 +30,7 @@ impl NgramIndex {
         Self {
             n: n.max(1),
             newest: IdMap::default(),
+            known: IdMap::default(),
             older: Vec::new(),
         }
     }
@@ -34,6 +39,7 @@ impl NgramIndex {
     pub(crate) fn reserve(&mut self, additional: usize) {
         self.older.reserve(additional);
         self.newest.reserve(additional);
+        self.known.reserve(additional);
     }
 
     /// Takes in the last of `tokens`.
@@ -42,12 +48,9 @@ impl NgramIndex {
         debug_assert_eq!(at + 1, tokens.len());
         let mut link = SEEN;
         if at + 1 >= self.n {
-            let hash = hash(&tokens[at + 1 - self.n..at]);
-            let known = self
-                .followers(tokens, at, hash)
-                .any(|position| tokens[position] == tokens[at]);
-            if !known {
-                link = self.newest.insert(hash, at as u32).unwrap_or(NONE);
+            let before = hash(&tokens[at + 1 - self.n..at]);
+            if !self.is_known(tokens, at, before) {
+                link = self.newest.insert(before, at as u32).unwrap_or(NONE);
             }
         }
         self.older.push(link);
@@ -60,12 +63,36 @@ impl NgramIndex {
         if link == SEEN {
             return;
         }
-        let hash = hash(&tokens[at + 1 - self.n..at]);
+        let before = hash(&tokens[at + 1 - self.n..at]);
         if link == NONE {
-            self.newest.remove(&hash);
+            self.newest.remove(&before);
         } else {
-            self.newest.insert(hash, link);
+            self.newest.insert(before, link);
         }
+        let whole = hash(&tokens[at + 1 - self.n..=at]);
+        if self.known.get(&whole) == Some(&(at as u32)) {
+            self.known.remove(&whole);
+        }
+    }
+
+    /// Whether the n-gram that ends at `at`, whose first tokens hash to `before`, occurred earlier; notes it if not.
+    fn is_known(&mut self, tokens: &[u32], at: usize, before: u64) -> bool {
+        let own = at + 1 - self.n..at + 1;
+        match self.known.entry(hash(&tokens[own.clone()])) {
+            Entry::Vacant(entry) => {
+                entry.insert(at as u32);
+                return false;
+            }
+            Entry::Occupied(entry) => {
+                let end = *entry.get() as usize + 1;
+                if tokens[end - self.n..end] == tokens[own] {
+                    return true;
+                }
+            }
+        }
+        // Two n-grams of one hash: the place is taken, so the chain decides.
+        self.followers(tokens, at, before)
+            .any(|position| tokens[position] == tokens[at])
     }
 
     /// Every token that would complete a known n-gram after `tokens`, once each.

@@ -60,6 +60,9 @@ impl Sampler {
             if matches!(op, Op::Processors) && self.processors.is_empty() {
                 continue;
             }
+            if plan.greedy && !step.is_edit() {
+                continue;
+            }
             if step.is_edit() {
                 if row.shape != Shape::Unscanned {
                     row.write_back();
@@ -74,7 +77,7 @@ impl Sampler {
                 };
                 edit.apply(op, &mut row, explain.as_deref_mut())?;
                 after = step.name();
-            } else if !plan.greedy {
+            } else {
                 scan_with(&mut row, mask, &mut masked, after, explain.as_deref_mut())?;
                 shape(
                     op,

@@ -38,6 +38,9 @@ use crate::rng::Stream;
 use candidates::{Candidate, best, sampled, share};
 use pool::Pool;
 
+/// Largest number of beams.
+pub const MAX_WIDTH: usize = 1 << 16;
+
 /// When a search ends before every beam has reached its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -66,7 +69,7 @@ pub enum LengthNorm {
 /// Settings of a beam search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BeamOptions {
-    /// Number of beams, over all groups; at least 1.
+    /// Number of beams, over all groups; 1 to [`MAX_WIDTH`].
     pub width: usize,
     /// Exponent α of the length; 0 ranks by the plain sum.
     pub length_penalty: f64,
@@ -84,7 +87,7 @@ pub struct BeamOptions {
     pub diversity_penalty: f64,
     /// Draws the continuations without replacement, from `softmax(accumulated)`, instead of taking the best.
     pub sampled: Option<(u64, u64)>,
-    /// Phrases that every hypothesis must contain.
+    /// Phrases that every hypothesis must contain; none may hold an end token, after which nothing is said.
     pub must_include: Vec<Vec<u32>>,
 }
 
@@ -114,7 +117,12 @@ impl BeamOptions {
             length_penalty,
             ..
         } = *self;
-        SamplingError::check(width >= 1, "beam_width", width as f64, ">= 1")?;
+        SamplingError::check(
+            (1..=MAX_WIDTH).contains(&width),
+            "beam_width",
+            width as f64,
+            "in 1..=65536",
+        )?;
         SamplingError::check(
             self.max_new_tokens >= 1,
             "max_new_tokens",
@@ -144,6 +152,13 @@ impl BeamOptions {
         check_tokens("eos_tokens", &self.eos_tokens, vocab)?;
         for phrase in &self.must_include {
             check_tokens("must_include", phrase, vocab)?;
+            if phrase.iter().any(|token| self.eos_tokens.contains(token)) {
+                return Err(SamplingError::Exclusive {
+                    first: "must_include",
+                    second: "eos_tokens",
+                    reason: "a phrase holds an end token, after which nothing is said",
+                });
+            }
         }
         Ok(())
     }
@@ -304,8 +319,8 @@ impl<C: BeamConstraint> BeamSearch<C> {
     /// when every beam is dead and nothing has finished.
     pub fn step(&mut self, rows: &[&[f64]]) -> Result<Vec<Move>, SamplingError> {
         self.check_rows(rows)?;
-        let mut next = Vec::with_capacity(self.options.width);
-        let mut moves = Vec::with_capacity(self.options.width);
+        let mut next = Vec::new();
+        let mut moves = Vec::new();
         let mut chosen: Vec<u32> = Vec::new();
         let length = self.length + 1;
         for group in 0..self.options.groups {
@@ -375,7 +390,9 @@ impl<C: BeamConstraint> BeamSearch<C> {
         moves: &mut Vec<Move>,
     ) -> Vec<u32> {
         let width = self.options.width / self.options.groups;
-        let looked_at = (1 + self.options.eos_tokens.len()).max(2) * width;
+        let looked_at = (1 + self.options.eos_tokens.len())
+            .max(2)
+            .saturating_mul(width);
         let candidates = self.candidates(group, rows, chosen, length, looked_at);
         let last = length == self.options.max_new_tokens;
         let mut going = Vec::new();

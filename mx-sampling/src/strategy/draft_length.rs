@@ -1,6 +1,13 @@
 //! How many tokens to draft.
 
 use crate::error::SamplingError;
+use crate::math;
+
+/// Most drafts of one round.
+pub const MAX_DRAFTS: usize = 1024;
+
+/// Most branches that are shared among the outcomes of a round.
+const MAX_BRANCHES: usize = 1 << 16;
 
 /// Expected tokens per round, `(1 − α^(K+1)) / (1 − α)`, for K drafts accepted with chance α each.
 ///
@@ -12,6 +19,11 @@ use crate::error::SamplingError;
 /// ```
 #[must_use]
 pub fn expected_tokens(alpha: f64, drafts: usize) -> f64 {
+    if drafts > MAX_DRAFTS && alpha != 1.0 {
+        return (1.0 - math::pow(alpha, drafts as f64 + 1.0)) / (1.0 - alpha);
+    } else if drafts > MAX_DRAFTS {
+        return drafts as f64 + 1.0;
+    }
     // The sum form has no singularity at α = 1.
     let mut sum = 0.0;
     let mut power = 1.0;
@@ -28,13 +40,18 @@ pub fn speed_up(alpha: f64, drafts: usize, cost: f64) -> f64 {
     expected_tokens(alpha, drafts) / (1.0 + cost * drafts as f64)
 }
 
-/// The number of drafts in `1..=max` with the largest speed-up; the smaller one on ties.
+/// The number of drafts in `1..=max` with the largest speed-up; the smaller one on ties. At most [`MAX_DRAFTS`].
 #[must_use]
 pub fn best_length(alpha: f64, cost: f64, max: usize) -> usize {
-    let mut best = 1;
-    for drafts in 2..=max {
-        if speed_up(alpha, drafts, cost) > speed_up(alpha, best, cost) {
-            best = drafts;
+    // The sum of `expected_tokens` grows by a term per draft.
+    let (mut best, mut largest) = (1, f64::NEG_INFINITY);
+    let (mut sum, mut power) = (1.0, alpha);
+    for drafts in 1..=max.min(MAX_DRAFTS) {
+        sum += power;
+        power *= alpha;
+        let gain = sum / (1.0 + cost * drafts as f64);
+        if gain > largest {
+            (best, largest) = (drafts, gain);
         }
     }
     best
@@ -59,7 +76,7 @@ pub struct DraftLengthOptions {
     pub rule: LengthRule,
     /// Length of the first round; at least 1.
     pub start: usize,
-    /// Largest length; at least `start`.
+    /// Largest length; at least `start`, at most [`MAX_DRAFTS`].
     pub max: usize,
     /// Weight of the newest observation in the running averages; `(0, 1]`.
     pub rate: f64,
@@ -124,10 +141,10 @@ impl DraftLength {
         } = options;
         SamplingError::check(start >= 1, "speculative_steps", start as f64, ">= 1")?;
         SamplingError::check(
-            max >= start,
+            (start..=MAX_DRAFTS).contains(&max),
             "speculative_steps_max",
             max as f64,
-            ">= speculative_steps",
+            ">= speculative_steps and <= 1024",
         )?;
         SamplingError::check(rate > 0.0 && rate <= 1.0, "rate", rate, "in (0, 1]")?;
         SamplingError::check(
@@ -165,7 +182,7 @@ impl DraftLength {
             self.cost += rate * (cost - self.cost);
         }
         // Every examined draft is one observation: the accepted ones and the first rejected one.
-        for examined in 0..drafted.min(accepted + 1) {
+        for examined in 0..drafted.min(accepted.saturating_add(1)) {
             let outcome = if examined < accepted { 1.0 } else { 0.0 };
             self.alpha += rate * (outcome - self.alpha);
         }
@@ -194,7 +211,8 @@ impl DraftLength {
 
 /// Shares `budget` pre-drafted branches among the outcomes `0..=drafts` accepted of a round (speculative
 /// speculative decoding, Kumar 2026): each branch goes where the chance of that outcome, divided by the branches
-/// it would then have, is largest; the earlier outcome on ties.
+/// it would then have, is largest; the earlier outcome on ties. Drafts beyond [`MAX_DRAFTS`] and branches beyond 65 536
+/// are not counted.
 ///
 /// ```
 /// use mx_sampling::strategy::draft_length::fan_out;
@@ -206,8 +224,9 @@ impl DraftLength {
 #[must_use]
 pub fn fan_out(alpha: f64, drafts: usize, budget: usize) -> Vec<usize> {
     let alpha = alpha.clamp(0.0, 1.0);
+    let drafts = drafts.min(MAX_DRAFTS);
     let mut shares = vec![0; drafts + 1];
-    for _ in 0..budget {
+    for _ in 0..budget.min(MAX_BRANCHES) {
         // The next branch goes where the chance per branch is largest.
         let mut best = 0;
         let mut best_gain = f64::NEG_INFINITY;

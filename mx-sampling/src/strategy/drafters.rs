@@ -53,7 +53,7 @@ pub fn prompt_lookup(
         };
         if let Some(start) = found {
             let after = start + ngram;
-            let draft = &tokens[after..tokens.len().min(after + count)];
+            let draft = &tokens[after..tokens.len().min(after.saturating_add(count))];
             return Some(Lookup {
                 ngram,
                 start,
@@ -110,15 +110,11 @@ impl NgramDrafter {
     pub fn push(&mut self, token: u32) {
         // The n-grams that end before this token become known now, with it as their continuation.
         let end = self.tokens.len();
-        for n in self.min..=self.max {
-            let previous = if n <= end {
-                self.latest
-                    .insert(hash(&self.tokens[end - n..]), end as u32)
-                    .unwrap_or(NONE)
-            } else {
-                NONE
-            };
-            self.before.push(previous);
+        for n in self.min..=self.max.min(end) {
+            let previous = self
+                .latest
+                .insert(hash(&self.tokens[end - n..]), end as u32);
+            self.before.push(previous.unwrap_or(NONE));
         }
         self.tokens.push(token);
     }
@@ -128,11 +124,8 @@ impl NgramDrafter {
         while self.tokens.len() > length {
             self.tokens.pop();
             let end = self.tokens.len();
-            for n in (self.min..=self.max).rev() {
+            for n in (self.min..=self.max.min(end)).rev() {
                 let previous = self.before.pop().unwrap_or(NONE);
-                if n > end {
-                    continue;
-                }
                 let key = hash(&self.tokens[end - n..]);
                 if previous == NONE {
                     self.latest.remove(&key);
@@ -153,7 +146,7 @@ impl NgramDrafter {
                 let after = after as usize;
                 // Equal hashes need not be equal n-grams.
                 if self.tokens[after - n..after] == *suffix {
-                    return &self.tokens[after..end.min(after + count)];
+                    return &self.tokens[after..end.min(after.saturating_add(count))];
                 }
             }
         }

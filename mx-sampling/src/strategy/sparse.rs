@@ -28,13 +28,20 @@ pub struct SparseLaw {
 }
 
 impl SparseLaw {
-    /// A law of these tokens with these weights, normalised here. A token may be named once.
+    /// A law of these tokens with these weights, normalised here.
     ///
     /// # Errors
     ///
-    /// [`SamplingError::InvalidLaw`] for a weight that is negative or no number, and when no weight is positive.
+    /// [`SamplingError::TokenTwice`] for a token that is named twice, and [`SamplingError::InvalidLaw`] for a weight that
+    /// is negative or no number, and when no weight is positive.
     pub fn new(mut pairs: Vec<(u32, f64)>) -> Result<Self, SamplingError> {
         pairs.sort_unstable_by_key(|(token, _)| *token);
+        if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(SamplingError::TokenTwice {
+                name: "law",
+                token: pair[0].0,
+            });
+        }
         let (tokens, mut probabilities): (Vec<u32>, Vec<f64>) = pairs.into_iter().unzip();
         crate::draw::check_law("law", &probabilities)?;
         crate::strategy::speculative::normalise(&mut probabilities);

@@ -7,6 +7,10 @@
 //! comparison is strict: `<=` would accept a token of probability 0 when `u = 0`.
 //!
 //! Every decision takes one uniform: one per examined draft, one for the final token.
+//!
+//! The functions that decide ([`verify`], [`verify_candidates`], [`verify_tree`]) check every law they look at and
+//! take it as normalised, whatever it sums to. Those that only calculate ([`accept_probability`], [`residual`],
+//! [`acceptance_rate`]) expect laws that sum to 1.
 
 use crate::draw::{check_law, inverse_cdf};
 use crate::error::SamplingError;
@@ -50,7 +54,7 @@ pub struct Verified {
     pub law: Vec<f64>,
 }
 
-/// `min(1, p(x)/q(x))`; 0 when the target excludes the token.
+/// `min(1, p(x)/q(x))`; 0 when the target excludes the token, or when either is no number.
 ///
 /// ```
 /// use mx_sampling::strategy::speculative::{DraftLaw, accept_probability};
@@ -65,12 +69,17 @@ pub fn accept_probability(p: &[f64], q: DraftLaw<'_>, token: u32) -> f64 {
     let token = token as usize;
     let target = p.get(token).copied().unwrap_or(0.0);
     let draft = q.probability(token);
-    if target <= 0.0 {
+    ratio(target, draft)
+}
+
+/// `min(1, p/q)`, 0 for `p = 0`, 1 for `q = 0` and a positive `p`.
+fn ratio(p: f64, q: f64) -> f64 {
+    if p.is_nan() || q.is_nan() || p <= 0.0 {
         0.0
-    } else if draft <= 0.0 {
+    } else if q <= 0.0 {
         1.0
     } else {
-        (target / draft).min(1.0)
+        (p / q).min(1.0)
     }
 }
 
@@ -111,8 +120,8 @@ pub fn residual(p: &[f64], q: DraftLaw<'_>, token: u32) -> Vec<f64> {
 ///
 /// # Errors
 ///
-/// [`SamplingError::Length`] unless there is one target law more than drafts, and
-/// [`SamplingError::InvalidLaw`] for a law that cannot be drawn from.
+/// [`SamplingError::Length`] unless there is one target law more than drafts, and for a draft law of another length than
+/// the target's; [`SamplingError::InvalidLaw`] for a law that cannot be drawn from.
 pub fn verify<P: AsRef<[f64]>>(
     target: &[P],
     drafts: &[Draft<'_>],
@@ -127,11 +136,20 @@ pub fn verify<P: AsRef<[f64]>>(
     }
     for (accepted, (p, draft)) in target.iter().zip(drafts).enumerate() {
         let p = p.as_ref();
-        check_law("target", p)?;
-        if uniform() < accept_probability(p, draft.law, draft.token) {
+        let total = check_law("target", p)?;
+        let draft_total = check_draft(draft.law, p.len())?;
+        let probability = p.get(draft.token as usize).map_or(0.0, |p| p / total);
+        let drafted = draft.law.probability(draft.token as usize) / draft_total;
+        if uniform() < ratio(probability, drafted) {
             continue;
         }
-        let law = residual(p, draft.law, draft.token);
+        let p = scaled(p, total);
+        let law = match draft.law {
+            DraftLaw::Drawn(q) => {
+                residual(&p, DraftLaw::Drawn(&scaled(q, draft_total)), draft.token)
+            }
+            DraftLaw::Certain => residual(&p, DraftLaw::Certain, draft.token),
+        };
         let token = draw(&law, uniform())?;
         return Ok(Verified {
             accepted,
@@ -146,6 +164,24 @@ pub fn verify<P: AsRef<[f64]>>(
         token,
         law,
     })
+}
+
+/// Checks a draft law for a vocabulary; returns its sum.
+fn check_draft(law: DraftLaw<'_>, vocab: usize) -> Result<f64, SamplingError> {
+    match law {
+        DraftLaw::Certain => Ok(1.0),
+        DraftLaw::Drawn(q) if q.len() != vocab => Err(SamplingError::Length {
+            name: "draft",
+            given: q.len(),
+            wanted: vocab,
+        }),
+        DraftLaw::Drawn(q) => check_law("draft", q),
+    }
+}
+
+/// The law divided by its sum.
+fn scaled(law: &[f64], total: f64) -> Vec<f64> {
+    law.iter().map(|p| p / total).collect()
 }
 
 /// Verifies drafts at temperature 0: accepted while they equal the argmax of the target.
@@ -314,8 +350,8 @@ pub struct VerifiedPath {
 ///
 /// # Errors
 ///
-/// [`SamplingError::InvalidLaw`] for a law that cannot be drawn from, [`SamplingError::OutOfRange`] for a
-/// parent that does not stand before its child.
+/// [`SamplingError::InvalidLaw`] for a law that cannot be drawn from, [`SamplingError::Length`] for a draft law of
+/// another length than the target's, [`SamplingError::OutOfRange`] for a parent that does not stand before its child.
 pub fn verify_tree<'t, 'n>(
     nodes: &'n [TreeNode<'n>],
     mut target: impl FnMut(Option<usize>) -> &'t [f64],
@@ -344,13 +380,18 @@ pub fn verify_tree<'t, 'n>(
             .enumerate()
             .filter(|(_, node)| node.parent == at)
         {
-            let without: Vec<f64>;
-            let draft = match (node.law, replacement) {
-                (DraftLaw::Drawn(q), Replacement::Without) if !tried.is_empty() => {
-                    without = law_without(q, &tried);
-                    DraftLaw::Drawn(&without)
+            check_draft(node.law, law.len())?;
+            let left: Vec<f64>;
+            let draft = match node.law {
+                DraftLaw::Drawn(q) => {
+                    let out = match replacement {
+                        Replacement::With => &[][..],
+                        Replacement::Without => &tried,
+                    };
+                    left = law_without(q, out);
+                    DraftLaw::Drawn(&left)
                 }
-                (law, _) => law,
+                DraftLaw::Certain => DraftLaw::Certain,
             };
             if uniform() < accept_probability(&law, draft, node.token) {
                 accepted = Some(index);
@@ -374,6 +415,7 @@ pub fn verify_tree<'t, 'n>(
     }
 }
 
+/// The law without some tokens, normalised.
 fn law_without(q: &[f64], tried: &[u32]) -> Vec<f64> {
     let mut law = q.to_vec();
     for &token in tried {

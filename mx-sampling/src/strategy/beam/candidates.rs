@@ -85,7 +85,8 @@ pub(super) fn best<'a>(
     }
 }
 
-/// Draws `count` continuations without replacement from `softmax(score)`, one uniform each, and sorts them.
+/// Draws `count` continuations without replacement from `softmax(score)`, one uniform each, and sorts them. Fewer
+/// come when fewer have any weight, none when every row is dead.
 pub(super) fn sampled(
     rows: &[(usize, Vec<f64>)],
     count: usize,
@@ -96,6 +97,9 @@ pub(super) fn sampled(
         .iter()
         .flat_map(|(_, row)| row)
         .fold(f64::NEG_INFINITY, |max, &x| if x > max { x } else { max });
+    if max == f64::NEG_INFINITY {
+        return;
+    }
     let mut weights: Vec<Vec<f64>> = rows
         .iter()
         .map(|(_, row)| row.iter().map(|x| math::exp(x - max)).collect())
@@ -103,7 +107,8 @@ pub(super) fn sampled(
     for _ in 0..count {
         let totals: Vec<f64> = weights.iter().map(|row| row.iter().sum()).collect();
         let total: f64 = totals.iter().sum();
-        if total <= 0.0 {
+        // NaN has no share to draw either.
+        if total.is_nan() || total <= 0.0 {
             break;
         }
         let mut target = uniform() * total;

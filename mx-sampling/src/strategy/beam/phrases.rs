@@ -1,11 +1,14 @@
 //! Phrases that a hypothesis must contain, as one automaton.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::error::SamplingError;
 
 /// Largest number of reachable states.
 const MAX_STATES: usize = 1 << 16;
+
+/// Largest number of transitions: states times tokens that stand in phrases, and one for all others.
+const MAX_TRANSITIONS: usize = 1 << 20;
 
 /// Largest number of phrases.
 const MAX_PHRASES: usize = 32;
@@ -50,6 +53,8 @@ struct Trie {
     ends: Vec<u64>,
     /// Phrases that a node is a proper prefix of.
     inside: Vec<u64>,
+    /// The nodes by depth, the root left out.
+    by_depth: Vec<usize>,
 }
 
 impl Phrases {
@@ -57,8 +62,8 @@ impl Phrases {
     ///
     /// # Errors
     ///
-    /// [`SamplingError::Empty`] for an empty phrase, [`SamplingError::OutOfRange`] for more than 32 phrases or
-    /// more than 65 536 states.
+    /// [`SamplingError::Empty`] for an empty phrase, [`SamplingError::OutOfRange`] for more than 32 phrases, more
+    /// than 65 536 states, or more than 2^20 transitions (states times different tokens in the phrases).
     pub fn new(phrases: &[Vec<u32>]) -> Result<Self, SamplingError> {
         let count = phrases.len();
         SamplingError::check(
@@ -72,9 +77,12 @@ impl Phrases {
                 name: "must_include phrase",
             });
         }
+        let alphabet: BTreeSet<u32> = phrases.iter().flatten().copied().collect();
+        let alphabet: Vec<u32> = alphabet.into_iter().collect();
         let trie = Trie::new(phrases);
+        check_transitions(trie.fail.len(), alphabet.len())?;
+        let table = trie.table(&alphabet);
         let all = (1u64 << count) - 1;
-        let alphabet: std::collections::BTreeSet<u32> = phrases.iter().flatten().copied().collect();
         let mut index = BTreeMap::from([((0usize, 0u64), 0u32)]);
         let mut queue = VecDeque::from([(0usize, 0u64)]);
         let mut states: Vec<State> = Vec::new();
@@ -89,7 +97,8 @@ impl Phrases {
             };
             let steps = alphabet
                 .iter()
-                .map(|token| (Some(*token), trie.follow(node, mask, *token)));
+                .zip(&table[node * alphabet.len()..])
+                .map(|(token, to)| (Some(*token), trie.settle(*to as usize, mask)));
             for (token, key) in steps.chain([(None, (0, mask))]) {
                 let to = *index.entry(key).or_insert_with(|| {
                     queue.push_back(key);
@@ -111,6 +120,7 @@ impl Phrases {
                 reached as f64,
                 "at most 65536 states",
             )?;
+            check_transitions(reached, alphabet.len())?;
             states.push(state);
         }
         measure(&mut states, &backwards, &done);
@@ -171,6 +181,17 @@ impl Phrases {
     }
 }
 
+/// Refuses automata that would take long to build.
+fn check_transitions(states: usize, tokens: usize) -> Result<(), SamplingError> {
+    let transitions = states.saturating_mul(tokens + 1);
+    SamplingError::check(
+        transitions <= MAX_TRANSITIONS,
+        "must_include",
+        transitions as f64,
+        "at most 1048576 transitions (states times different tokens)",
+    )
+}
+
 /// Distances to the end, by a search backwards, and the tokens that shorten them.
 fn measure(states: &mut [State], backwards: &[Vec<u32>], done: &[bool]) {
     let mut queue: VecDeque<u32> = VecDeque::new();
@@ -220,6 +241,7 @@ impl Trie {
         }
         let mut queue: VecDeque<usize> = trie.children[0].values().copied().collect();
         while let Some(node) = queue.pop_front() {
+            trie.by_depth.push(node);
             trie.ends[node] |= trie.ends[trie.fail[node]];
             for (token, child) in trie.children[node].clone() {
                 trie.fail[child] = trie.step(trie.fail[node], token);
@@ -247,10 +269,28 @@ impl Trie {
         }
     }
 
-    /// The node and the set of phrases after a token. Progress in phrases that are there already is
-    /// forgotten, which keeps the number of states small.
-    fn follow(&self, node: usize, mask: u64, token: u32) -> (usize, u64) {
-        let mut node = self.step(node, token);
+    /// Where every token of the sorted alphabet leads from every node, a row per node. A row is that of the
+    /// failure link with the node's own children, so that nothing walks back along the links again.
+    fn table(&self, alphabet: &[u32]) -> Vec<u32> {
+        let width = alphabet.len();
+        let mut table = vec![0u32; self.fail.len() * width];
+        for &node in [0].iter().chain(&self.by_depth) {
+            if node != 0 {
+                let from = self.fail[node] * width;
+                table.copy_within(from..from + width, node * width);
+            }
+            for (token, child) in &self.children[node] {
+                if let Ok(at) = alphabet.binary_search(token) {
+                    table[node * width + at] = *child as u32;
+                }
+            }
+        }
+        table
+    }
+
+    /// The state at a node that was just reached. Progress in phrases that are there already is forgotten,
+    /// which keeps the number of states small.
+    fn settle(&self, mut node: usize, mask: u64) -> (usize, u64) {
         let mask = mask | self.ends[node];
         while node != 0 && self.inside[node] & !mask == 0 {
             node = self.fail[node];

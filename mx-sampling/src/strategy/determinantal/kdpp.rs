@@ -29,11 +29,11 @@ impl KDpp {
     /// [`SamplingError::Length`] for a kernel of another size, [`SamplingError::OutOfRange`] when no subset of
     /// size k has a positive determinant.
     pub fn new(kernel: &[f64], n: usize, k: usize) -> Result<Self, SamplingError> {
-        if kernel.len() != n * n {
+        if kernel.len() != n.saturating_mul(n) {
             return Err(SamplingError::Length {
                 name: "kernel",
                 given: kernel.len(),
-                wanted: n * n,
+                wanted: n.saturating_mul(n),
             });
         }
         let mut eigen = decompose(kernel, n);
@@ -159,11 +159,11 @@ fn project_out(basis: &mut Vec<Vec<f64>>, item: usize) {
 ///
 /// [`SamplingError::Length`] for a kernel that is not `n × n`.
 pub fn dpp_marginals(kernel: &[f64], n: usize) -> Result<Vec<f64>, SamplingError> {
-    if kernel.len() != n * n {
+    if kernel.len() != n.saturating_mul(n) {
         return Err(SamplingError::Length {
             name: "kernel",
             given: kernel.len(),
-            wanted: n * n,
+            wanted: n.saturating_mul(n),
         });
     }
     let Eigen { values, vectors } = decompose(kernel, n);

@@ -27,6 +27,8 @@ pub(super) type ClassId = u32;
 pub(super) type CoreId = u32;
 pub(super) type PlaceId = u32;
 pub(super) type GoalId = u32;
+/// Whether names at a spot, of a length, can be completed; last: whether they may end there.
+type NamesAlive = FastMap<(Spot, u32, bool), bool>;
 /// See [`Verdict`].
 pub(super) type VerdictId = u32;
 
@@ -173,9 +175,6 @@ pub(super) struct ArrayShape {
     pub(super) simple: Option<u32>,
 }
 
-/// Whether a name can still be finished from a place.
-type AliveNames = FastMap<(Spot, u32, bool), bool>;
-
 /// All frames of a schema.
 #[derive(Debug)]
 pub(super) struct Frames {
@@ -198,7 +197,7 @@ pub(super) struct Frames {
     /// The classes of open names that an object may still have: a list.
     pub(super) good_names: FastMap<CoreId, u32>,
     /// Whether names at a spot, of a length, can still become allowed ones; by the facts asked for and the allowed classes.
-    pub(super) name_alive: FastMap<(u32, u32), AliveNames>,
+    pub(super) name_alive: FastMap<(u32, u32), NamesAlive>,
     /// Characters that may follow in names of a length, by the same.
     pub(super) name_characters: FastMap<(u32, u32, u32), FastMap<Spot, Arc<Chars>>>,
     /// Least ranks of values, see [`Engine::rank`].

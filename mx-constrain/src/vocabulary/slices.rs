@@ -95,22 +95,24 @@ impl Slices {
             longest = longest.max(chars);
             lengths[chars.min(MAX_CHARS + 1) as usize].push(token);
             let (word, bit) = (token as usize / 32, 1 << (token % 32));
-            let mut hold = |group: usize| {
-                let group = &mut holding[group];
+            for &byte in bytes {
+                if utf8::CONTINUATION.contains(byte) {
+                    continue;
+                }
+                let group = &mut holding[usize::from(byte)];
                 if group.is_empty() {
                     group.resize(words, 0);
                 }
                 group[word] |= bit;
-            };
-            for &byte in bytes {
-                if byte < 0x80 {
-                    hold(usize::from(byte));
-                } else if !utf8::CONTINUATION.contains(byte) {
-                    hold(usize::from(byte));
-                    hold(WIDE);
-                }
             }
         }
+        let mut wide = vec![0u32; words];
+        for group in &holding[WIDE + 1..] {
+            for (all, word) in wide.iter_mut().zip(group) {
+                *all |= word;
+            }
+        }
+        holding[WIDE] = wide;
         let mut by_chars: Vec<Bits> = Vec::with_capacity(lengths.len());
         let mut so_far = vec![0u32; words];
         let mut count = 0;

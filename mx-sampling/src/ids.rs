@@ -134,8 +134,10 @@ pub(crate) mod token_biases {
 pub(crate) mod sequence_biases {
     use super::{Bias, Deserialize, Deserializer, Serializer};
 
+    type Biases = Vec<(Vec<u32>, f64)>;
+
     pub(crate) fn serialize<S: Serializer>(
-        list: &Option<Vec<(Vec<u32>, f64)>>,
+        list: &Option<Biases>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match list {
@@ -146,7 +148,7 @@ pub(crate) mod sequence_biases {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Option<Vec<(Vec<u32>, f64)>>, D::Error> {
+    ) -> Result<Option<Biases>, D::Error> {
         let list = Option::<Vec<(Vec<u32>, Bias)>>::deserialize(deserializer)?;
         Ok(list.map(|list| list.into_iter().map(|(ids, bias)| (ids, bias.0)).collect()))
     }

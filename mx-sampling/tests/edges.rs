@@ -322,11 +322,13 @@ fn beams_refuse_what_no_search_can_meet() {
     assert_eq!(search.step(&[&[-1.0; 3]]).unwrap().len(), 2);
 }
 
+/// The token of a position.
+type Token = fn(u32) -> u32;
+
 #[test]
 fn no_repeat_keeps_its_pace_in_a_long_text() {
     // Many followers of one context: every token for n = 1, every second one for n = 2.
-    let prompts: [(u32, fn(u32) -> u32); 2] =
-        [(1, |i| i), (2, |i| if i % 2 == 0 { 70_000 } else { i })];
+    let prompts: [(u32, Token); 2] = [(1, |i| i), (2, |i| if i % 2 == 0 { 70_000 } else { i })];
     for (size, token) in prompts {
         let options = SamplingOptions {
             no_repeat_ngram_size: Some(size),

@@ -134,7 +134,6 @@ pub(crate) mod token_biases {
 pub(crate) mod sequence_biases {
     use super::{Bias, Deserialize, Deserializer, Serializer};
 
-    /// Sequences of tokens with their biases.
     type Biases = Vec<(Vec<u32>, f64)>;
 
     pub(crate) fn serialize<S: Serializer>(

@@ -317,10 +317,12 @@ fn beams_refuse_what_no_search_can_meet() {
     assert_eq!(search.step(&[&[-1.0; 3]]).unwrap().len(), 2);
 }
 
+/// The token of a position.
+type Token = fn(u32) -> u32;
+
 #[test]
 fn no_repeat_keeps_its_pace_in_a_long_text() {
     // Many followers of one context: every token for n = 1, every second one for n = 2.
-    type Token = fn(u32) -> u32;
     let prompts: [(u32, Token); 2] = [(1, |i| i), (2, |i| if i % 2 == 0 { 70_000 } else { i })];
     for (size, token) in prompts {
         let options = SamplingOptions {
@@ -330,8 +332,8 @@ fn no_repeat_keeps_its_pace_in_a_long_text() {
         };
         let mut sampler = Sampler::new(&options, 80_000, 0, 0).unwrap();
         let prompt: Vec<u32> = (0..60_000).map(token).collect();
-        // Billions of steps for an index that walks all followers: a hang, where this one takes a moment.
         sampler.observe_prompt(&prompt);
+        // 0.9 to 1.8 billion steps for the quadratic index, 60 thousand for this one.
         let mut row = vec![0.0; 80_000];
         row[1] = 5.0;
         row[60_001] = 1.0;

@@ -177,4 +177,36 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn equal_hashes_of_different_ngrams_are_told_apart() {
+        // Two contexts whose hashes differ in the lower half only, and followers that make up for the difference. The
+        // factor of the hash is that of the golden ratio, so only a Fibonacci number apart can contexts be that near.
+        const APART: u32 = 2_971_215_073;
+        let near = |a: &u32| hash(&[*a]) >> 32 == hash(&[a + APART]) >> 32;
+        let a = (0..1000).find(near).expect("every third context or so");
+        let b = a + APART;
+        let difference = (hash(&[a]) ^ hash(&[b])) as u32;
+        let (x, y) = (1000, (1001 ^ difference).wrapping_sub(1));
+        assert_eq!(hash(&[a, x]), hash(&[b, y]));
+        assert_ne!((a, x), (b, y));
+        let tokens = [a, x, b, y, b, 5, b, y, a, x, b, y, a, 6, a, x, a, b];
+        let mut index = NgramIndex::new(2);
+        let check = |index: &NgramIndex, len: usize| {
+            let mut banned: Vec<u32> = index.banned(&tokens[..len]).collect();
+            banned.sort_unstable();
+            assert_eq!(banned, brute(&tokens[..len], 2), "{len}");
+        };
+        for _ in 0..2 {
+            for len in 1..=tokens.len() {
+                index.push(&tokens[..len]);
+                check(&index, len);
+            }
+            for len in (1..=tokens.len()).rev() {
+                index.pop(&tokens[..len]);
+                check(&index, len - 1);
+            }
+            assert!(index.known.is_empty() && index.newest.is_empty());
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! `mx trace`: a run that is recorded, shown, compared, repeated and questioned.
 
-use crate::tiny;
+use mx_tests::data;
 use mx_tests::mx::Home;
 
-/// Records a run of the tiny model.
+/// Records a run of a tiny model that the CPU engine takes.
 fn record(home: &Home, file: &str, more: &[&str]) {
-    let model = tiny();
+    let model = data::gguf("llama_q64_q8_0").display().to_string();
     let mut arguments = vec![
         "generate",
         "--raw",
@@ -97,7 +97,7 @@ fn wrong_questions_and_files_are_refused() {
         "generate",
         "x",
         "--model",
-        &tiny(),
+        &crate::tiny(),
         "--trace",
         "no/such/folder.json",
     ]);

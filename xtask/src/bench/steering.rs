@@ -1,15 +1,15 @@
 //! Steering: what edits at every layer add to a decoding step of the CPU engine, in per cent of its CPU time.
 //!
-//! Steps with and without edits alternate on forks of the same sequences, so that both meet the same machine; the figure
-//! is the median over the pairs of their CPU times on one thread. The bars are 1 % for one row and 2 % for eight rows
-//! with eight configurations.
+//! Steps with and without edits take turns on the same sequences, so that both meet the same machine; a run compares the
+//! lowest tenths of their CPU times on one thread, which other work on the machine disturbs least. The bars are 1 % for one row and 2 % for eight rows with eight
+//! configurations.
 
 use super::{Options, Record, spread};
 use crate::maskbench::Clock;
 use anyhow::Context;
 use mx::steering::hooks_of;
 use mx_runtime::engine::cpu::{CpuEngine, CpuOptions};
-use mx_runtime::engine::{Engine, Row, RowHooks, Sequence, StepOutput, Want};
+use mx_runtime::engine::{Engine, Row, RowHooks, StepOutput, Want};
 use mx_runtime::files::ModelFiles;
 use mx_runtime::hooks::HookPlan;
 use mx_steering::apply::{Steer, SteeringSpec};
@@ -19,11 +19,8 @@ use std::sync::Arc;
 /// Tokens before the first step.
 const CONTEXT: usize = 64;
 
-/// Steps of one timing.
-const STEPS: usize = 8;
-
-/// Pairs of timings for each of the runs asked for.
-const PAIRS: usize = 20;
+/// Steps of a run, each with and without edits.
+const PAIRS: usize = 150;
 
 /// Rows of the batch, each steered in its own way.
 const ROWS: usize = 8;
@@ -45,7 +42,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Record>> {
         let plans = (0..rows)
             .map(|row| plan(&engine, row))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let figures = overhead(&engine, &plans, options.runs * PAIRS)?;
+        let figures = overhead(&engine, &plans, options.runs)?;
         let (median, min, max) = spread(&figures);
         records.push(Record {
             bench: "steering".to_owned(),
@@ -82,8 +79,8 @@ fn plan(engine: &CpuEngine, row: usize) -> anyhow::Result<HookPlan> {
     Ok(hooks_of(&plan, config)?)
 }
 
-/// For each pair of timings, how much longer the edited one took, in per cent.
-fn overhead(engine: &CpuEngine, plans: &[HookPlan], pairs: usize) -> anyhow::Result<Vec<f64>> {
+/// For each run, how much longer the edited steps took, in per cent.
+fn overhead(engine: &CpuEngine, plans: &[HookPlan], runs: usize) -> anyhow::Result<Vec<f64>> {
     let mut output = StepOutput::new();
     let mut sequences = Vec::with_capacity(plans.len());
     for row in 0..plans.len() as u32 {
@@ -100,40 +97,46 @@ fn overhead(engine: &CpuEngine, plans: &[HookPlan], pairs: usize) -> anyhow::Res
         engine.step(&mut [prompt], &mut output)?;
         sequences.push(sequence);
     }
+    // one step of every row, in CPU time; the sequences are as before after it
     let mut time = |edited: bool| -> anyhow::Result<f64> {
-        let mut forks: Vec<Sequence> = sequences.iter().map(Sequence::fork).collect();
+        let mut rows: Vec<Row<'_>> = sequences
+            .iter_mut()
+            .zip(plans)
+            .map(|(sequence, plan)| Row {
+                sequence,
+                tokens: &[100],
+                want: Want::Last,
+                hooks: edited.then_some(RowHooks {
+                    plan,
+                    prompt_len: CONTEXT,
+                }),
+            })
+            .collect();
         let started = Clock::Cpu.start();
-        for token in 0..STEPS as u32 {
-            let tokens = [100 + token];
-            let mut rows: Vec<Row<'_>> = forks
-                .iter_mut()
-                .zip(plans)
-                .map(|(sequence, plan)| Row {
-                    sequence,
-                    tokens: &tokens,
-                    want: Want::Last,
-                    hooks: edited.then_some(RowHooks {
-                        plan,
-                        prompt_len: CONTEXT,
-                    }),
-                })
-                .collect();
-            engine.step(&mut rows, &mut output)?;
-        }
-        Ok(started.elapsed_ns() as f64)
+        engine.step(&mut rows, &mut output)?;
+        let taken = started.elapsed_ns() as f64;
+        sequences.iter_mut().for_each(|s| s.truncate(CONTEXT));
+        Ok(taken)
     };
     time(true)?;
-    let mut figures = Vec::with_capacity(pairs);
-    for pair in 0..pairs {
-        // whoever goes second finds warmer caches: they take turns at that too
-        let (plain, edited) = match pair % 2 {
-            0 => (time(false)?, time(true)?),
-            _ => {
-                let edited = time(true)?;
-                (time(false)?, edited)
+    let mut figures = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let (mut plain, mut edited) = (Vec::new(), Vec::new());
+        for pair in 0..PAIRS {
+            // whoever goes second finds warmer caches: they take turns at that too
+            let first = pair % 2 == 1;
+            for arm in [first, !first] {
+                let taken = time(arm)?;
+                if arm { &mut edited } else { &mut plain }.push(taken);
             }
-        };
-        figures.push(100.0 * (edited / plain - 1.0));
+        }
+        figures.push(100.0 * (undisturbed(&mut edited) / undisturbed(&mut plain) - 1.0));
     }
     Ok(figures)
+}
+
+/// The time that a tenth of the steps stay below: what a step takes when nothing else is in its way.
+fn undisturbed(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 10).copied().unwrap_or(f64::NAN)
 }

@@ -1,5 +1,6 @@
 //! Decoding, prefill and rows of the CPU engine, interleaved with llama.cpp on the same weights.
 
+mod busy;
 mod length;
 mod whole;
 
@@ -62,6 +63,7 @@ pub(super) fn run(options: &Options, decode: bool, prefill: bool) -> anyhow::Res
         bench.peers.clear();
         records.extend(bench.length(&files, decode, prefill)?);
         if decode {
+            records.push(bench.busy(most)?);
             records.extend(bench.end_to_end(path)?);
         }
         if most == 1 {

@@ -80,7 +80,7 @@ impl Client {
         if self.route()? == Route::Local {
             return self.local.run(request);
         }
-        let error = match self.server()?.generate(request, random_seed) {
+        let error = match self.server()?.answer(request, random_seed) {
             Ok(generation) => return Ok(generation),
             Err(error) => error,
         };

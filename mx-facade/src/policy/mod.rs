@@ -100,6 +100,11 @@ mod store;
 mod tune;
 mod verify;
 
+pub(crate) use constraints::Requirements;
+pub(crate) use remote::run_of;
+pub(crate) use rules::Rules;
+pub(crate) use verify::Judge;
+
 pub use api::Policies;
 pub use candidate::{Candidate, CandidateKind};
 pub use fields::Checks;

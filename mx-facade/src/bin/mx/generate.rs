@@ -41,10 +41,9 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
             ends_with_newline = chunk.text.ends_with('\n');
         }
     }
-    let mut generation = run.into_generation();
-    if let (Some(file), Some(trace)) = (&flags.strategy.trace, generation.trace.take()) {
-        trace::write(file, &trace)?;
-        generation.trace = Some(trace);
+    let generation = run.into_generation();
+    if let Some(file) = &flags.strategy.trace {
+        trace::keep(file, &generation)?;
     }
     if flags.json {
         terminal::data(&(serde_json::to_string_pretty(&generation)? + "\n"))?;

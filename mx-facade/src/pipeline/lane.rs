@@ -30,6 +30,8 @@ pub(crate) struct Lane {
     /// Log-probabilities to report; `None` where nobody needs the model's own law.
     report: Option<usize>,
     keep_logprobs: bool,
+    /// The last tokens of the output, as many as are forced and have no logits yet where log-probabilities are wanted.
+    owed: usize,
     trace: bool,
     raw: RawRow,
     /// What the next step of the trace is to say beside the token.
@@ -121,6 +123,7 @@ impl Lane {
             },
             report: strategy.logprobs.or(needed.then_some(0)),
             keep_logprobs: strategy.logprobs.is_some(),
+            owed: 0,
             trace: settings.include_trace,
             raw: RawRow::default(),
             about: About::default(),
@@ -322,13 +325,67 @@ impl Lane {
         self.take(token, full)
     }
 
-    /// Takes a token that is the only one possible, for which no logits were computed.
+    /// Takes a token that is the only one possible, for which no logits were computed. Where log-probabilities are
+    /// wanted of every token, they are [owed](Lane::owed).
     pub(crate) fn accept_forced(&mut self, token: u32, full: bool) -> Result<(), Error> {
+        self.take_forced(token, None, full)?;
+        self.owed += usize::from(self.counts_forced());
+        Ok(())
+    }
+
+    /// The same where the logits are there.
+    pub(crate) fn accept_forced_by(
+        &mut self,
+        token: u32,
+        line: &[f32],
+        full: bool,
+    ) -> Result<(), Error> {
+        let mut raw = None;
+        if self.counts_forced() {
+            self.raw.keep(line);
+            raw = self.report(token);
+        }
+        self.take_forced(token, raw, full)
+    }
+
+    fn take_forced(&mut self, token: u32, raw: Option<f64>, full: bool) -> Result<(), Error> {
         self.look_without_draw(None)?;
-        self.record(&Decision::new(token, 0.0, TokenSource::Forced), None, 0);
+        self.record(&Decision::new(token, 0.0, TokenSource::Forced), raw, 0);
         // A draw would have taken a word of the stream; what follows must not depend on whether there was one.
         self.sampler.stream_mut().word();
         self.take(token, full)
+    }
+
+    /// Whether forced tokens need their logits too.
+    fn counts_forced(&self) -> bool {
+        self.keep_logprobs || self.output.ranked
+    }
+
+    /// How many of the last tokens were forced and still lack the logits that their log-probabilities come from.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// The first token whose logits are owed.
+    pub(crate) fn first_owed(&self) -> Option<u32> {
+        let at = self.output.tokens.len().checked_sub(self.owed)?;
+        self.output.tokens.get(at).copied()
+    }
+
+    /// Takes the logits of the first token that lacks them.
+    pub(crate) fn pay(&mut self, line: &[f32]) {
+        let Some(token) = self.first_owed() else {
+            return;
+        };
+        let at = self.output.tokens.len() - self.owed;
+        self.owed -= 1;
+        self.raw.keep(line);
+        let raw = self.report(token);
+        let likely = self.trace.then(|| self.raw.likely(LAW_TOKENS));
+        if let (Some(step), Some(likely)) = (self.output.steps.get_mut(at), likely) {
+            step.raw_logprob = raw;
+            step.raw_law = likely;
+        }
     }
 
     /// Takes a token that an earlier run drew, whose logits nobody needs any more.
@@ -395,12 +452,9 @@ impl Lane {
         self.output.push(token, complete, full)
     }
 
-    /// The tokens that the constraint leaves no choice about, to be taken without computing logits. Where the caller
-    /// wants log-probabilities of every token there are none.
+    /// The tokens that the constraint leaves no choice about, to be taken without waiting for logits. They are the same
+    /// whether log-probabilities are wanted or not, and so is the output.
     pub(crate) fn forced(&mut self) -> Result<Vec<u32>, Error> {
-        if self.keep_logprobs || self.output.ranked {
-            return Ok(Vec::new());
-        }
         match &mut self.mask {
             Some(mask) => mask.forced(),
             None => Ok(Vec::new()),

@@ -10,7 +10,9 @@ use crate::request::{Beam, Voting};
 use mx_runtime::engine::{Engine, RowHooks, Want};
 use mx_runtime::session::Session;
 use mx_runtime::tokenizer::Specials;
-use mx_sampling::strategy::beam::{BeamConstraint, BeamOptions, BeamSearch, Hypothesis, Move};
+use mx_sampling::strategy::beam::{
+    BeamConstraint, BeamOptions, BeamSearch, Hypothesis, LogRow, Move,
+};
 use mx_sampling::{Sampler, log_normaliser};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +31,8 @@ pub(super) struct BeamDecoder {
     /// Whether an ensemble votes.
     votes: bool,
     vocab: usize,
+    /// Logits of the last step that were edited or combined, one row a live beam.
+    laws: Vec<Vec<f32>>,
 }
 
 struct BeamRow {
@@ -67,6 +71,7 @@ impl BeamDecoder {
             failed: Failure::default(),
             missing: 0,
             vocab: plan.vocab(),
+            laws: Vec::new(),
             votes: plan
                 .settings
                 .strategy
@@ -144,33 +149,46 @@ impl BeamDecoder {
         let Some(search) = &mut self.search else {
             return Ok(());
         };
-        let mut laws = Vec::with_capacity(self.rows.len());
-        for (index, row) in self.rows.iter_mut().enumerate() {
-            // A vote falls on a token that is allowed; every other law is masked inside the search.
-            let mut held = match self.votes {
-                true => search.live().get(index).map(|beam| beam.constraint.clone()),
-                false => None,
-            };
-            let mut words = vec![
-                0;
-                if self.votes {
-                    self.vocab.div_ceil(32)
-                } else {
-                    0
+        let edited = self.rows.iter().any(|row| row.sampler.is_some());
+        let moved = match edited || !self.target.is_plain() {
+            true => {
+                self.laws.resize_with(self.rows.len(), Vec::new);
+                let rows = self.rows.iter_mut().zip(&mut self.laws).enumerate();
+                for (index, (row, law)) in rows {
+                    // A vote falls on a token that is allowed; every other law is masked inside the search.
+                    let mut held = match self.votes {
+                        true => search.live().get(index).map(|beam| beam.constraint.clone()),
+                        false => None,
+                    };
+                    let mut words = Vec::new();
+                    let masked = held.as_mut().is_some_and(|held| {
+                        words.resize(self.vocab.div_ceil(32), 0);
+                        held.mask(&mut words)
+                    });
+                    let mask = masked.then_some(words.as_slice());
+                    let line = self.target.line(index, 0, mask)?;
+                    law.clear();
+                    match &mut row.sampler {
+                        None => law.extend_from_slice(line),
+                        Some(sampler) => {
+                            let normaliser = log_normaliser(line);
+                            let scores = line.iter().map(|x| (f64::from(*x) - normaliser) as f32);
+                            law.extend(scores);
+                            sampler.process(law, None)?;
+                        }
+                    }
                 }
-            ];
-            let masked = held.as_mut().is_some_and(|held| held.mask(&mut words));
-            let mask = masked.then_some(words.as_slice());
-            let mut scores = log_softmax(self.target.line(index, 0, mask)?);
-            if let Some(sampler) = &mut row.sampler {
-                let mut edited: Vec<f32> = scores.iter().map(|score| *score as f32).collect();
-                sampler.process(&mut edited, None)?;
-                scores = edited.into_iter().map(f64::from).collect();
+                let laws = self.laws.iter().map(|law| match edited {
+                    true => LogRow::of_logprobs(law),
+                    false => LogRow::of_logits(law),
+                });
+                search.step_logits(&laws.collect::<Vec<_>>())
             }
-            laws.push(scores);
-        }
-        let laws: Vec<&[f64]> = laws.iter().map(Vec::as_slice).collect();
-        let moved = search.step(&laws);
+            false => {
+                let lines = (0..self.rows.len()).map(|index| self.target.plain_line(index));
+                search.step_logits(&lines.map(LogRow::of_logits).collect::<Vec<_>>())
+            }
+        };
         let failure = self
             .failed
             .lock()
@@ -275,11 +293,6 @@ fn follow(parents: Vec<BeamRow>, moves: &[Move]) -> Vec<BeamRow> {
         }
     }
     rows
-}
-
-fn log_softmax(line: &[f32]) -> Vec<f64> {
-    let normaliser = log_normaliser(line);
-    line.iter().map(|x| f64::from(*x) - normaliser).collect()
 }
 
 /// Phrases as tokens: each begins a word, as it would in the middle of a text.

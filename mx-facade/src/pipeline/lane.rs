@@ -367,11 +367,13 @@ impl Lane {
         self.output.chunks.drain(..known);
     }
 
-    /// Takes a token that a search found. `line` holds its logits as they came, where they are wanted.
+    /// Takes a token that a search found. `line` holds its logits as they came, where they are wanted; `full` as in
+    /// [`accept`](Self::accept).
     pub(crate) fn accept_searched(
         &mut self,
         token: u32,
         line: Option<&[f32]>,
+        full: bool,
     ) -> Result<(), Error> {
         self.look_without_draw(line)?;
         let raw = match line {
@@ -383,7 +385,7 @@ impl Lane {
         };
         let decision = Decision::new(token, raw.unwrap_or(0.0), TokenSource::Searched);
         self.record(&decision, raw, 0);
-        self.take(token, false)
+        self.take(token, full)
     }
 
     /// The token's log-probability under the model's own law, by the row that was kept; `None` where nobody wants it.

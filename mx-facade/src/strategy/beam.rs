@@ -4,6 +4,7 @@ use super::{Decoder, Round};
 use crate::error::Error;
 use crate::generation::Warning;
 use crate::pipeline::lane::Lane;
+use crate::pipeline::output::StopWatch;
 use crate::pipeline::target::{Ask, Branch, Target};
 use crate::pipeline::{Plan, TokenMask};
 use crate::request::{Beam, Voting};
@@ -28,6 +29,8 @@ pub(super) struct BeamDecoder {
     root: Option<Branch>,
     failed: Failure,
     missing: usize,
+    /// Tokens that fit behind the prompt; one more can be chosen.
+    room: usize,
     /// Whether an ensemble votes.
     votes: bool,
     vocab: usize,
@@ -51,7 +54,7 @@ impl BeamDecoder {
         let options = BeamOptions {
             width: beam.width,
             length_penalty: beam.length_penalty,
-            max_new_tokens: plan.settings.max_tokens.min(room + 1),
+            max_new_tokens: plan.settings.max_tokens.min(room.saturating_add(1)),
             eos_tokens: match plan.settings.ignore_eos {
                 true => Vec::new(),
                 false => plan.eos_tokens.clone(),
@@ -70,6 +73,7 @@ impl BeamDecoder {
             root: None,
             failed: Failure::default(),
             missing: 0,
+            room,
             vocab: plan.vocab(),
             laws: Vec::new(),
             votes: plan
@@ -106,6 +110,7 @@ impl BeamDecoder {
         let held = Held {
             mask: lane.mask.as_ref().map(|mask| mask.fork()).transpose()?,
             accepting: true,
+            text: lane.output.stop_watch(),
             failed: Arc::clone(&self.failed),
         };
         let held = held.entered();
@@ -231,7 +236,9 @@ impl BeamDecoder {
                 true => Some(&*self.target.line(0, index, None)?),
                 false => None,
             };
-            lane.accept_searched(token, line)?;
+            // The search went as far as there is room.
+            let full = index == self.room;
+            lane.accept_searched(token, line, full)?;
             if !lane.output.goes_on() {
                 break;
             }
@@ -365,6 +372,8 @@ impl Decoder for BeamDecoder {
 struct Held {
     mask: Option<Box<dyn TokenMask>>,
     accepting: bool,
+    /// The text so far, where stop texts are looked for.
+    text: Option<StopWatch>,
     failed: Failure,
 }
 
@@ -396,6 +405,7 @@ impl Clone for Held {
         Held {
             mask: self.noted(mask).flatten(),
             accepting: self.accepting,
+            text: self.text.clone(),
             failed: Arc::clone(&self.failed),
         }
     }
@@ -416,6 +426,10 @@ impl BeamConstraint for Held {
     }
 
     fn advance(&mut self, token: u32) {
+        if let Some(text) = &mut self.text {
+            let pushed = text.push(token);
+            self.noted(pushed);
+        }
         let Some(mask) = &mut self.mask else { return };
         let accepting = mask.commit(token).and_then(|()| mask.is_accepting());
         self.accepting = self.noted(accepting).unwrap_or(false);
@@ -423,5 +437,17 @@ impl BeamConstraint for Held {
 
     fn is_accepting(&self) -> bool {
         self.accepting
+    }
+
+    fn may_finish(&self) -> bool {
+        self.text.is_some()
+    }
+
+    fn finishes(&mut self, token: u32) -> bool {
+        let Some(mut text) = self.text.clone() else {
+            return false;
+        };
+        let pushed = text.push(token);
+        self.noted(pushed).unwrap_or(false)
     }
 }

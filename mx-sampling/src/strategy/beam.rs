@@ -187,6 +187,16 @@ pub trait BeamConstraint: Clone {
     fn advance(&mut self, token: u32);
     /// Whether the text may end here.
     fn is_accepting(&self) -> bool;
+    /// Whether any text ends by itself, so that [`finishes`](Self::finishes) must be asked.
+    fn may_finish(&self) -> bool {
+        false
+    }
+    /// Whether the text ends by itself with this token, as with a stop text: the hypothesis is finished, whatever the
+    /// model would say next. Where the state behind it is not accepting or phrases are missing, it counts as cut off.
+    fn finishes(&mut self, token: u32) -> bool {
+        let _ = token;
+        false
+    }
 }
 
 /// The constraint that allows everything.
@@ -405,7 +415,7 @@ impl<C: BeamConstraint> BeamSearch<C> {
         let looked_at = (1 + self.options.eos_tokens.len())
             .max(2)
             .saturating_mul(width);
-        let candidates = self.candidates(group, rows, chosen, length, looked_at);
+        let candidates = self.looked_at(group, rows, chosen, length, looked_at);
         let last = length == self.options.max_new_tokens;
         let mut going = Vec::new();
         for (rank, candidate) in candidates.iter().enumerate() {
@@ -451,7 +461,31 @@ impl<C: BeamConstraint> BeamSearch<C> {
         tokens
     }
 
-    /// The continuations of a group that are looked at, best first.
+    /// The continuations of a group that are looked at, best first: more than asked for where so many texts end by
+    /// themselves that too few would go on.
+    fn looked_at<R: Scores>(
+        &mut self,
+        group: usize,
+        rows: &[R],
+        chosen: &[u32],
+        length: usize,
+        mut count: usize,
+    ) -> Vec<Candidate> {
+        let width = self.options.width / self.options.groups;
+        let most = self.vocab.saturating_mul(self.live.len());
+        let finishing = self.live.iter().any(|beam| beam.constraint.may_finish());
+        loop {
+            let found = self.candidates(group, rows, chosen, length, count);
+            let going = found.iter().filter(|candidate| !candidate.ends).count();
+            let exhausted = found.len() < count || count >= most || self.stream.is_some();
+            if !finishing || going >= width || exhausted {
+                return found;
+            }
+            count = count.saturating_mul(2);
+        }
+    }
+
+    /// The best so many continuations of a group.
     fn candidates<R: Scores>(
         &mut self,
         group: usize,
@@ -502,12 +536,13 @@ impl<C: BeamConstraint> BeamSearch<C> {
             best(&offers, looked_at, extra, &mut scored);
         }
         for candidate in &mut scored {
-            candidate.ends = self.options.eos_tokens.contains(&candidate.token);
-            let state = self.live[candidate.beam].phrases;
-            candidate.bank = if candidate.ends {
-                state
-            } else {
-                self.phrases.next(state, candidate.token)
+            let beam = &mut self.live[candidate.beam];
+            let eos = self.options.eos_tokens.contains(&candidate.token);
+            candidate.ends =
+                eos || (beam.constraint.may_finish() && beam.constraint.finishes(candidate.token));
+            candidate.bank = match eos {
+                true => beam.phrases,
+                false => self.phrases.next(beam.phrases, candidate.token),
             };
         }
         scored
@@ -567,7 +602,8 @@ impl<C: BeamConstraint> BeamSearch<C> {
 
     fn finish_candidate(&mut self, group: usize, candidate: &Candidate, length: usize) {
         let parent = &self.live[candidate.beam];
-        let complete = candidate.ends || {
+        let eos = self.options.eos_tokens.contains(&candidate.token);
+        let complete = eos || {
             let mut constraint = parent.constraint.clone();
             constraint.advance(candidate.token);
             constraint.is_accepting() && self.phrases.is_done(candidate.bank)

@@ -26,7 +26,8 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
         policy::name_models(&policy, &mut named);
         request = request.policy(policy);
     }
-    let mut client = load::for_request(&flags.model, &flags.route, &named, &interrupt)?;
+    let checked = std::slice::from_ref(&request);
+    let mut client = load::for_request(&flags.model, &flags.route, checked, &named, &interrupt)?;
     if flags.allow_code_execution {
         client.set_code_execution(Some(CodeLimits::default()));
     }

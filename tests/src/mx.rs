@@ -52,15 +52,10 @@ pub fn program() -> &'static Path {
                 build.env_remove(&name);
             }
         }
-        build.args([
-            "build",
-            "--quiet",
-            "--offline",
-            "--package",
-            "mx-facade",
-            "--bin",
-            "mx",
-        ]);
+        // The features of the whole workspace, not of one package: other features of a shared dependency would compile
+        // burn a second time.
+        build.args(["build", "--quiet", "--offline", "--workspace"]);
+        build.args(["--bin", "mx"]);
         build.args(["--profile", profile]);
         if let Some(triple) = target.file_name().and_then(|name| name.to_str())
             && !target.join("CACHEDIR.TAG").exists()

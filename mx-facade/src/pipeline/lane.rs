@@ -30,8 +30,15 @@ pub(crate) struct Lane {
     /// Log-probabilities to report; `None` where nobody needs the model's own law.
     report: Option<usize>,
     keep_logprobs: bool,
+    /// The last tokens of the output, as many as are forced and have no logits yet where log-probabilities are wanted.
+    owed: usize,
     trace: bool,
     raw: RawRow,
+    /// Whether the model's own law is wanted for nothing but the rank of the output, for which it is enough what the
+    /// sampler knows of the token that it drew.
+    only_ranked: bool,
+    /// Log-probability under the model's own law of the token drawn last, where the row was not kept.
+    drawn: Option<f64>,
     /// What the next step of the trace is to say beside the token.
     pub(crate) about: About,
     /// One step that is looked at closely.
@@ -103,9 +110,13 @@ impl Lane {
         let mut sampler = Sampler::new(options, vocab, settings.seed, index as u64)?;
         sampler.observe_prompt(&plan.prompt);
         sampler.set_explain(settings.include_trace);
-        sampler.report_logprobs(None, settings.include_trace.then_some(LAW_TOKENS));
         let strategy = &settings.strategy;
         let ranked = strategy.candidates > strategy.n;
+        let only_ranked = ranked && !settings.include_trace && strategy.logprobs.is_none();
+        sampler.report_logprobs(
+            only_ranked.then_some(0),
+            settings.include_trace.then_some(LAW_TOKENS),
+        );
         let needed = ranked || settings.include_trace;
         Ok(Lane {
             sampler,
@@ -121,8 +132,11 @@ impl Lane {
             },
             report: strategy.logprobs.or(needed.then_some(0)),
             keep_logprobs: strategy.logprobs.is_some(),
+            owed: 0,
             trace: settings.include_trace,
             raw: RawRow::default(),
+            only_ranked,
+            drawn: None,
             about: About::default(),
             probe: None,
             watching: plan.watching.clone(),
@@ -190,7 +204,9 @@ impl Lane {
         draft: Option<&Draft>,
     ) -> Result<Decision, Error> {
         let started = self.trace.then(Instant::now);
-        if self.report.is_some() {
+        self.drawn = None;
+        let by_sampler = self.only_ranked && draft.is_none() && self.ads.is_none();
+        if self.report.is_some() && !by_sampler {
             self.raw.keep(line);
         }
         self.look(line)?;
@@ -212,6 +228,10 @@ impl Lane {
         if draft.is_none() && self.ads.is_none() {
             let draw = self.sampler.sample(line, allowed)?;
             let mut decision = Decision::new(draw.token, draw.logprob, TokenSource::Sampled);
+            if self.only_ranked {
+                let raw = self.sampler.logprobs().and_then(|both| both.raw.as_ref());
+                self.drawn = raw.map(|raw| raw.chosen.logprob);
+            }
             if self.trace {
                 decision.law = self.processed();
                 decision.uniform = self.last_uniform();
@@ -322,13 +342,67 @@ impl Lane {
         self.take(token, full)
     }
 
-    /// Takes a token that is the only one possible, for which no logits were computed.
+    /// Takes a token that is the only one possible, for which no logits were computed. Where log-probabilities are
+    /// wanted of every token, they are [owed](Lane::owed).
     pub(crate) fn accept_forced(&mut self, token: u32, full: bool) -> Result<(), Error> {
+        self.take_forced(token, None, full)?;
+        self.owed += usize::from(self.counts_forced());
+        Ok(())
+    }
+
+    /// The same where the logits are there.
+    pub(crate) fn accept_forced_by(
+        &mut self,
+        token: u32,
+        line: &[f32],
+        full: bool,
+    ) -> Result<(), Error> {
+        let mut raw = None;
+        if self.counts_forced() {
+            self.raw.keep(line);
+            raw = self.report(token);
+        }
+        self.take_forced(token, raw, full)
+    }
+
+    fn take_forced(&mut self, token: u32, raw: Option<f64>, full: bool) -> Result<(), Error> {
         self.look_without_draw(None)?;
-        self.record(&Decision::new(token, 0.0, TokenSource::Forced), None, 0);
+        self.record(&Decision::new(token, 0.0, TokenSource::Forced), raw, 0);
         // A draw would have taken a word of the stream; what follows must not depend on whether there was one.
         self.sampler.stream_mut().word();
         self.take(token, full)
+    }
+
+    /// Whether forced tokens need their logits too.
+    fn counts_forced(&self) -> bool {
+        self.keep_logprobs || self.output.ranked
+    }
+
+    /// How many of the last tokens were forced and still lack the logits that their log-probabilities come from.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// The first token whose logits are owed.
+    pub(crate) fn first_owed(&self) -> Option<u32> {
+        let at = self.output.tokens.len().checked_sub(self.owed)?;
+        self.output.tokens.get(at).copied()
+    }
+
+    /// Takes the logits of the first token that lacks them.
+    pub(crate) fn pay(&mut self, line: &[f32]) {
+        let Some(token) = self.first_owed() else {
+            return;
+        };
+        let at = self.output.tokens.len() - self.owed;
+        self.owed -= 1;
+        self.raw.keep(line);
+        let raw = self.report(token);
+        let likely = self.trace.then(|| self.raw.likely(LAW_TOKENS));
+        if let (Some(step), Some(likely)) = (self.output.steps.get_mut(at), likely) {
+            step.raw_logprob = raw;
+            step.raw_law = likely;
+        }
     }
 
     /// Takes a token that an earlier run drew, whose logits nobody needs any more.
@@ -350,11 +424,13 @@ impl Lane {
         self.output.chunks.drain(..known);
     }
 
-    /// Takes a token that a search found. `line` holds its logits as they came, where they are wanted.
+    /// Takes a token that a search found. `line` holds its logits as they came, where they are wanted; `full` as in
+    /// [`accept`](Self::accept).
     pub(crate) fn accept_searched(
         &mut self,
         token: u32,
         line: Option<&[f32]>,
+        full: bool,
     ) -> Result<(), Error> {
         self.look_without_draw(line)?;
         let raw = match line {
@@ -366,12 +442,17 @@ impl Lane {
         };
         let decision = Decision::new(token, raw.unwrap_or(0.0), TokenSource::Searched);
         self.record(&decision, raw, 0);
-        self.take(token, false)
+        self.take(token, full)
     }
 
     /// The token's log-probability under the model's own law, by the row that was kept; `None` where nobody wants it.
     fn report(&mut self, token: u32) -> Option<f64> {
-        let report = self.raw.report(token, self.report?);
+        let wanted = self.report?;
+        if let Some(logprob) = self.drawn.take() {
+            self.output.logprob_sum += logprob;
+            return Some(logprob);
+        }
+        let report = self.raw.report(token, wanted);
         let logprob = report.logprob;
         self.output.logprob_sum += logprob;
         if self.keep_logprobs {
@@ -395,12 +476,9 @@ impl Lane {
         self.output.push(token, complete, full)
     }
 
-    /// The tokens that the constraint leaves no choice about, to be taken without computing logits. Where the caller
-    /// wants log-probabilities of every token there are none.
+    /// The tokens that the constraint leaves no choice about, to be taken without waiting for logits. They are the same
+    /// whether log-probabilities are wanted or not, and so is the output.
     pub(crate) fn forced(&mut self) -> Result<Vec<u32>, Error> {
-        if self.keep_logprobs || self.output.ranked {
-            return Ok(Vec::new());
-        }
         match &mut self.mask {
             Some(mask) => mask.forced(),
             None => Ok(Vec::new()),

@@ -204,6 +204,10 @@ impl Run {
     /// The answer, and the session for a next run that begins with the same tokens.
     pub fn into_parts(mut self) -> (Generation, Session) {
         self.stop_all();
+        let settled = match self.failed {
+            true => Ok(()),
+            false => self.decoder.settle(&mut self.lanes),
+        };
         let chosen = match self.chosen.take() {
             Some(chosen) => chosen,
             None => (0..self.plan.settings.strategy.n).collect(),
@@ -212,6 +216,10 @@ impl Run {
         let generated = self.lanes.iter().map(|lane| lane.output.tokens.len()).sum();
         let mut warnings = std::mem::take(&mut self.plan.warnings);
         self.decoder.report(&mut warnings);
+        if let Err(error) = settled {
+            let message = format!("the last tokens have no log-probabilities: {error}");
+            warnings.push(Warning::new("logprobs_unfinished", message));
+        }
         let limit = self.plan.model.config().max_context;
         let full = |lane: &Lane| lane.output.finish == Some(FinishReason::ContextFull);
         if self.lanes.iter().any(full) {
@@ -386,6 +394,7 @@ impl Run {
         self.late |= late;
         if late || self.cancel.is_cancelled() {
             self.stop_all();
+            self.decoder.settle(&mut self.lanes)?;
         } else {
             let started = Instant::now();
             let round = Round {

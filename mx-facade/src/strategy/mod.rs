@@ -46,6 +46,14 @@ pub(crate) trait Decoder: Send {
     /// [`Error::Unsupported`] for a search, which has no tokens before its end.
     fn begin_behind(&mut self, tokens: Vec<u32>) -> Result<(), Error>;
 
+    /// Computes what outputs that ended still need for their log-probabilities.
+    ///
+    /// # Errors
+    /// [`Error`] of the engines.
+    fn settle(&mut self, _lanes: &mut [Lane]) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// What happened that the caller should know.
     fn report(&self, _warnings: &mut Vec<Warning>) {}
 

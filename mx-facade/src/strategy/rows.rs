@@ -209,7 +209,9 @@ impl Rows {
                 goes_on(lane, index, prefix)?;
                 let full = self.target.room(branch, lines - 1 - line, &[]) == 0;
                 if index > 0 && !lane.forced()?.is_empty() {
-                    lane.accept_forced(*token, full)?;
+                    let mask = lane.voting_mask()?;
+                    let logits = self.target.line(0, line, mask)?;
+                    lane.accept_forced_by(*token, logits, full)?;
                     continue;
                 }
                 let mask = lane.voting_mask()?;
@@ -260,7 +262,7 @@ impl Rows {
             asks.push(Ask {
                 branch: &mut row.branch,
                 tokens: &tokens[index],
-                want: match row.drafts.is_empty() {
+                want: match row.drafts.is_empty() && lanes[index].owed() == 0 {
                     true => Want::Last,
                     false => Want::All,
                 },
@@ -332,11 +334,13 @@ impl Rows {
     ) -> Result<(), Error> {
         let row = &mut self.rows[index];
         let drafts = std::mem::take(&mut row.drafts);
-        // The logits after the last pending token come first; those of forced tokens before it are not looked at.
-        let first_line = match drafts.is_empty() {
+        // The logits after the last pending token come first; those of forced tokens before it are for their
+        // log-probabilities only.
+        let first_line = match drafts.is_empty() && lane.owed() == 0 {
             true => 0,
             false => row.pending.len() - 1,
         };
+        pay(&mut self.target, at, lane, first_line)?;
         let base = row.branch.len() - drafts.len();
         let mut accepted = 0;
         let first_step = lane.output.steps.len();
@@ -382,6 +386,10 @@ impl Rows {
                     break;
                 }
             }
+            // Behaviours look at every step's tokens together, in the step that follows.
+            if lane.owed() > RETRACED && lane.watching.is_none() {
+                compute_owed(&mut self.target, row, lane, self.prompt_len)?;
+            }
             let Some((drafter, length)) = self.drafters.get_mut(index) else {
                 continue;
             };
@@ -405,6 +413,49 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+/// Gives a lane the logits of tokens that were forced: those of the first `count` lines of row `at` of the last step.
+fn pay(target: &mut Target, at: usize, lane: &mut Lane, count: usize) -> Result<(), Error> {
+    for line in 0..count.min(lane.owed()) {
+        let Some(token) = lane.first_owed() else {
+            return Ok(());
+        };
+        // Nothing else was allowed, so that models that vote have all voted for it.
+        let mut only = vec![0; token as usize / u32::BITS as usize + 1];
+        if let Some(word) = only.last_mut() {
+            *word = 1 << (token % u32::BITS);
+        }
+        let logits = target.line(at, line, Some(&only))?;
+        lane.pay(logits);
+    }
+    Ok(())
+}
+
+/// Computes the logits that a lane owes, with all that is pending but the last token.
+fn compute_owed(
+    target: &mut Target,
+    row: &mut RowState,
+    lane: &mut Lane,
+    prompt_len: usize,
+) -> Result<(), Error> {
+    let last = row.pending.pop();
+    let pending = std::mem::take(&mut row.pending);
+    row.pending.extend(last);
+    for tokens in pending.chunks(RETRACED) {
+        let ask = Ask {
+            branch: &mut row.branch,
+            tokens,
+            want: Want::All,
+            hooks: lane
+                .hooks
+                .as_deref()
+                .map(|plan| RowHooks { plan, prompt_len }),
+        };
+        target.step(&mut [ask])?;
+        pay(target, 0, lane, tokens.len())?;
+    }
+    Ok(())
 }
 
 /// Refuses a prefix that is longer than the output.
@@ -433,7 +484,17 @@ impl Decoder for Rows {
             }
         };
         self.look_ahead(lanes)?;
+        self.settle(lanes)?;
         Ok(cached)
+    }
+
+    fn settle(&mut self, lanes: &mut [Lane]) -> Result<(), Error> {
+        for (row, lane) in self.rows.iter_mut().zip(lanes) {
+            if lane.owed() > 0 && !lane.output.goes_on() {
+                compute_owed(&mut self.target, row, lane, self.prompt_len)?;
+            }
+        }
+        Ok(())
     }
 
     fn resume(&mut self, session: Session) {

@@ -236,7 +236,87 @@ fn forced_text_is_not_asked_for() {
         .count();
     assert!(forced * 2 > steps.len(), "{forced} of {}", steps.len());
     assert!(answer.text.starts_with("the answer is certainly "));
-    // With log-probabilities every token is asked for, and the same text comes out.
+    // With log-probabilities the same tokens come, by the same way.
     request.controls.logprobs = Some(0);
-    assert_eq!(client.run(&request).unwrap().text, answer.text);
+    let reported = client.run(&request).unwrap();
+    assert_eq!(reported.tokens, answer.tokens);
+    let again = reported.trace.unwrap().steps;
+    for ((step, was), report) in again.iter().zip(&steps).zip(&reported.logprobs) {
+        assert_eq!((step.source, step.uniform), (was.source, was.uniform));
+        assert_eq!(step.raw_logprob, Some(report.logprob));
+    }
+}
+
+/// A schema, a pattern and a choice of which much is forced, some of it at the end.
+fn forcing() -> Vec<GenerateRequest> {
+    let schema = json!({"type": "object", "required": ["name", "colour"], "additionalProperties": false,
+        "properties": {"name": {"type": "string", "maxLength": 12},
+            "colour": {"enum": ["black as the night", "white"]}}});
+    let base = || request(Method::TopP).max_tokens(80).temperature(1.0);
+    vec![
+        base().json_schema(schema),
+        base().regex("the (cat|dog) is certainly [a-z]{4} and nothing else at all"),
+        base()
+            .regex(format!("(yes|no){}", "; one two three".repeat(16)))
+            .max_tokens(400),
+        base()
+            .regex("(yes|no), and this text is cut in the middle of what is forced")
+            .max_tokens(20),
+    ]
+}
+
+#[test]
+fn logprobs_change_no_token() {
+    let client = client();
+    for request in forcing() {
+        for (n, candidates) in [(1, 1), (2, 2), (1, 3)] {
+            for drafter in [None, Some(DrafterKind::PromptLookup)] {
+                let mut request = request.clone().n(n);
+                if candidates > n {
+                    request = request.best_of_n(candidates);
+                }
+                request.controls.drafter = drafter;
+                let cell = format!(
+                    "n {n} of {candidates}, {drafter:?}, {:?}",
+                    request.constraints
+                );
+                let plain = client.run(&request).unwrap();
+                let reported = client.run(&request.logprobs(2)).unwrap();
+                assert_eq!(reported.tokens, plain.tokens, "{cell}");
+                assert_eq!(reported.text, plain.text, "{cell}");
+                assert_eq!(reported.logprobs.len(), reported.tokens.len(), "{cell}");
+                for (a, b) in reported.choices.iter().zip(&plain.choices) {
+                    assert_eq!(a.tokens, b.tokens, "{cell}");
+                    assert_eq!(a.logprobs.len(), a.tokens.len(), "{cell}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_choice_among_candidates_draws_what_outputs_draw() {
+    let client = client();
+    for request in forcing() {
+        let all = client.run(&request.clone().n(3)).unwrap();
+        let best = client.run(&request.best_of_n(3)).unwrap();
+        assert!(
+            all.choices
+                .iter()
+                .any(|choice| choice.tokens == best.tokens)
+        );
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_has_the_logprobs_of_what_it_has() {
+    let client = client();
+    for request in forcing() {
+        let mut stream = client.stream(&request.logprobs(0)).unwrap();
+        for chunk in stream.by_ref().take(2) {
+            chunk.unwrap();
+        }
+        let part = stream.into_generation();
+        assert_eq!(part.logprobs.len(), part.tokens.len());
+    }
 }

@@ -55,6 +55,16 @@ fn an_empty_policy_changes_nothing() {
     for request in [
         raw("Hello"),
         raw("Hello").method(Method::TopP).temperature(1.5),
+        raw("Hello")
+            .temperature(1.0)
+            .json_schema(
+                json!({"type": "object", "required": ["colour"], "additionalProperties": false,
+                "properties": {"colour": {"enum": ["black as the night", "white"]}}}),
+            )
+            .max_tokens(80),
+        raw("Hello")
+            .regex("(yes|no), and that is certainly all there is to say")
+            .max_tokens(80),
     ] {
         let plain = client.run(&request).unwrap();
         let judged = client
@@ -63,6 +73,11 @@ fn an_empty_policy_changes_nothing() {
         assert_eq!(judged.tokens, plain.tokens);
         assert_eq!(judged.settings, plain.settings);
         assert_eq!(judged.warnings, plain.warnings);
+        // Nor does a policy that judges by log-probabilities change what is drawn.
+        let sure = json!({"confidence_triggered_regeneration": true, "confidence_threshold": 0.0});
+        let sure = policy(json!({"optimization": sure}));
+        let judged_by_them = client.run(&request.policy(sure)).unwrap();
+        assert_eq!(judged_by_them.tokens, plain.tokens);
         let run = judged.policy.unwrap();
         assert!(run.accepted && run.trace.is_none());
         assert_eq!((run.score, run.tokens), (1.0, plain.tokens.len()));

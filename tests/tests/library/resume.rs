@@ -87,6 +87,12 @@ fn kinds() -> Vec<(&'static str, GenerateRequest)> {
             }),
         ),
         ("logprobs", request().logprobs(2)),
+        (
+            "forced, with logprobs",
+            request()
+                .regex("the answer is (yes|no), and the reason is [a-z]{5}")
+                .logprobs(2),
+        ),
         ("stop", request().stop("qq").stop("e")),
         (
             "ensemble",

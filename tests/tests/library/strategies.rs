@@ -134,6 +134,36 @@ fn logprobs_are_those_of_the_model() {
 }
 
 #[test]
+fn logprobs_of_forced_tokens_are_those_of_the_model() {
+    let model = tiny();
+    let long = format!("(yes|no){}", "; one two three".repeat(12));
+    for pattern in [
+        "the answer is certainly (yes|no)",
+        "(yes|no), that is all",
+        &long,
+    ] {
+        for candidates in [1, 2] {
+            let asked = request(300)
+                .regex(pattern)
+                .best_of_n(candidates)
+                .logprobs(1)
+                .include_trace(true);
+            let answer = run(&asked);
+            let forced = mx::trace::TokenSource::Forced;
+            let steps = &answer.trace.as_ref().unwrap().steps;
+            assert!(steps.iter().filter(|step| step.source == forced).count() > 5);
+            let laws = laws(&model, &prompt_tokens(&model), &answer.tokens);
+            assert_eq!(answer.logprobs.len(), answer.tokens.len());
+            for ((report, law), step) in answer.logprobs.iter().zip(&laws).zip(steps) {
+                assert!((report.logprob - law[report.token as usize]).abs() < 1e-4);
+                assert_eq!(step.raw_logprob, Some(report.logprob));
+                assert_eq!(report.token, step.token);
+            }
+        }
+    }
+}
+
+#[test]
 fn greedy_with_drafts_is_plain_greedy() {
     let plain = run(&request(40).method(Method::Greedy));
     let mut lookup = request(40).method(Method::Greedy);

@@ -319,10 +319,10 @@ mod x86 {
                 for r in 0..R {
                     acc[r] = _mm512_set1_epi32(init[r]);
                 }
-                for k in 0..8 {
+                for (k, w) in w.iter().enumerate() {
                     for r in 0..R {
                         let q = i32::from_le_bytes(acts[r].q[k].map(|q| q as u8));
-                        acc[r] = _mm512_dpbusd_epi32(acc[r], w[k], _mm512_set1_epi32(q));
+                        acc[r] = _mm512_dpbusd_epi32(acc[r], *w, _mm512_set1_epi32(q));
                     }
                 }
                 acc

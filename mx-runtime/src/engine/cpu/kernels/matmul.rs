@@ -452,8 +452,8 @@ fn tile_rows<S: Simd, B: BlockFormat, const R: usize>(
     }
     if B::JOINED {
         let unit = s.load_f32_bytes(operands.unit);
-        for r in 0..R {
-            acc[r] = s.mul(acc[r], unit);
+        for acc in &mut acc {
+            *acc = s.mul(*acc, unit);
         }
     }
     for r in 0..R {

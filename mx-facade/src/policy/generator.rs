@@ -17,6 +17,9 @@ pub(crate) trait Generator {
     /// Whether an answer can be followed by a further message.
     fn converses(&self, request: &GenerateRequest) -> bool;
 
+    /// Whether prompts leave this machine.
+    fn is_remote(&self) -> bool;
+
     /// Carries out a job.
     ///
     /// # Errors

@@ -54,6 +54,10 @@ impl Generator for LocalGenerator<'_> {
         }
     }
 
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     fn generate(&mut self, job: &Job) -> Result<Batch, Error> {
         let mut request = job.request.clone();
         if job.rows > 1 {

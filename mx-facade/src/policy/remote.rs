@@ -55,6 +55,10 @@ impl Generator for RemoteGenerator<'_> {
         }
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn generate(&mut self, job: &Job) -> Result<Batch, Error> {
         let mut request = job.request.clone();
         if job.rows > 1 {

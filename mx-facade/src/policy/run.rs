@@ -73,6 +73,7 @@ pub(crate) fn conduct(
         seed: request.seed.unwrap_or_default(),
         witnesses: None,
         agreements: Vec::new(),
+        outside: Vec::new(),
         out: Outcome {
             candidates: Vec::new(),
             order: Vec::new(),
@@ -116,6 +117,8 @@ struct Conduct<'a> {
     witnesses: Option<Vec<String>>,
     /// Agreement of every candidate with them.
     agreements: Vec<Option<f64>>,
+    /// What every candidate is told that it failed in, without what generated code said.
+    outside: Vec<String>,
     out: Outcome,
     /// The next round's number.
     round: usize,
@@ -225,9 +228,13 @@ impl Conduct<'_> {
             let Some(best) = self.best() else {
                 return Ok(());
             };
+            let at = self.out.order.first().copied().unwrap_or_default();
+            let reason = match self.generator.is_remote() {
+                true => self.outside.get(at).cloned().unwrap_or_default(),
+                false => best.reason,
+            };
             let feedback = format!(
-                "This answer was not accepted: {}. Answer again, and get that right.",
-                best.reason
+                "This answer was not accepted: {reason}. Answer again, and get that right."
             );
             let told = self.follow_up(request, &best.output, &feedback);
             let Some(told) = told else {

@@ -23,14 +23,24 @@ pub struct TokenLogprob {
 /// ```
 #[must_use]
 pub fn log_normaliser(row: &[f32]) -> f64 {
-    let backend = Backend::detect();
-    let blocks = row.len().div_ceil(BLOCK);
-    let (mut block_max, mut block_sum) = (vec![0.0; blocks], vec![0.0; blocks]);
-    let max = simd::scan(backend, row, &mut block_max);
+    let (max, block_max) = scanned(row);
+    normalised(row, &block_max, max)
+}
+
+/// The largest value of a row, NaN if any may be, and that of every block.
+pub(crate) fn scanned(row: &[f32]) -> (f32, Vec<f32>) {
+    let mut block_max = vec![0.0; row.len().div_ceil(BLOCK)];
+    let max = simd::scan(Backend::detect(), row, &mut block_max);
+    (max, block_max)
+}
+
+/// [`log_normaliser`] of a row that was scanned.
+pub(crate) fn normalised(row: &[f32], block_max: &[f32], max: f32) -> f64 {
     if !max.is_finite() {
         return f64::from(max);
     }
-    let total = simd::exp_total(backend, row, &block_max, max, 1.0, &mut block_sum);
+    let mut block_sum = vec![0.0; block_max.len()];
+    let total = simd::exp_total(Backend::detect(), row, block_max, max, 1.0, &mut block_sum);
     f64::from(max) + math::ln(total)
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::SamplingError;
 use crate::order::Order;
+use crate::plan::Plan;
 
 /// Everything that shapes the choice of the next token.
 ///
@@ -180,7 +182,29 @@ macro_rules! merge {
     };
 }
 
+/// A vocabulary larger than every token id, for checks before the real one is known.
+const ANY_VOCAB: usize = u32::MAX as usize + 1;
+
 impl SamplingOptions {
+    /// Checks everything that does not depend on the vocabulary and its end tokens: ranges, exclusive combinations, the
+    /// order.
+    ///
+    /// ```
+    /// use mx_sampling::SamplingOptions;
+    ///
+    /// let options = SamplingOptions { temperature: Some(-1.0), ..Default::default() };
+    /// assert!(options.check().unwrap_err().is_parameter());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Sampler::new`](crate::Sampler::new).
+    pub fn check(&self) -> Result<(), SamplingError> {
+        let mut options = self.clone();
+        options.eos_tokens.get_or_insert_with(|| vec![0]);
+        Plan::new(&options, ANY_VOCAB).map(|_| ())
+    }
+
     /// These options, with everything that is not set taken from `other`.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use mx_sampling::strategy::beam::{
-    BeamConstraint, BeamOptions, BeamSearch, EarlyStopping, Hypothesis, LengthNorm, Phrases,
-    Unconstrained,
+    BeamConstraint, BeamOptions, BeamSearch, EarlyStopping, Hypothesis, LengthNorm, LogRow,
+    Phrases, Unconstrained,
 };
 use mx_sampling::strategy::determinantal::{Ads, AdsOptions, KDpp};
 use mx_sampling::strategy::draft_length::{
@@ -13,7 +13,7 @@ use mx_sampling::strategy::ensemble::{average, majority, product};
 use mx_sampling::strategy::speculative::{
     Draft, DraftLaw, accept_probability, damped_draft_law, residual, verify, verify_greedy,
 };
-use mx_sampling::{SamplingError, Stream};
+use mx_sampling::{SamplingError, Stream, log_normaliser};
 
 /// A Markov table of order 1.
 struct Table {
@@ -572,4 +572,107 @@ fn ensembles_refuse_what_does_not_fit() {
         1
     );
     assert_eq!(majority(&[a, b], &[0.5, 0.5]).unwrap().token, 0);
+}
+
+/// Allows tokens by the sum of those before.
+#[derive(Debug, Clone)]
+struct Sums(u32);
+
+impl BeamConstraint for Sums {
+    fn mask(&mut self, words: &mut [u32]) -> bool {
+        if self.0.is_multiple_of(3) {
+            return false;
+        }
+        for (at, word) in words.iter_mut().enumerate() {
+            *word = 0x5555_5555_u32.rotate_left(self.0.wrapping_mul(7) + at as u32);
+        }
+        true
+    }
+
+    fn advance(&mut self, token: u32) {
+        self.0 += token;
+    }
+
+    fn is_accepting(&self) -> bool {
+        !self.0.is_multiple_of(4)
+    }
+}
+
+#[test]
+fn a_search_over_logits_is_the_search_over_their_logarithms() {
+    // More than two blocks, the last one not full.
+    let vocab = 150;
+    let variants: [fn(&mut BeamOptions); 5] = [
+        |_| {},
+        |options| options.width = 40,
+        |options| (options.groups, options.diversity_penalty) = (2, 0.5),
+        |options| options.must_include = vec![vec![7, 9], vec![130]],
+        |options| options.sampled = Some((3, 0)),
+    ];
+    let mut stream = Stream::new(31, 0);
+    for round in 0..60 {
+        let mut options = BeamOptions {
+            max_new_tokens: 6,
+            eos_tokens: vec![4, 149],
+            early_stopping: EarlyStopping::Never,
+            ..BeamOptions::default()
+        };
+        variants[round % variants.len()](&mut options);
+        let mut read = BeamSearch::with_constraint(options.clone(), vocab, Sums(0)).unwrap();
+        let mut written = BeamSearch::with_constraint(options, vocab, Sums(0)).unwrap();
+        while !written.is_done() {
+            // Few different values, so that there are ties, and whole stretches without any hope.
+            let mut logits = || -> Vec<f32> {
+                let dead = (stream.unit() * 3.0) as usize;
+                (0..vocab)
+                    .map(|token| match token / 64 == dead && token % 16 != 0 {
+                        true => f32::NEG_INFINITY,
+                        false => (stream.unit() * 12.0).floor() as f32 * 0.37,
+                    })
+                    .collect()
+            };
+            let lines: Vec<Vec<f32>> = written.live().iter().map(|_| logits()).collect();
+            let scores: Vec<Vec<f64>> = lines
+                .iter()
+                .map(|line| {
+                    let normaliser = log_normaliser(line);
+                    line.iter().map(|x| f64::from(*x) - normaliser).collect()
+                })
+                .collect();
+            let scores: Vec<&[f64]> = scores.iter().map(Vec::as_slice).collect();
+            let rows: Vec<LogRow<'_>> = lines.iter().map(|line| LogRow::of_logits(line)).collect();
+            let (moved, same) = (read.step_logits(&rows), written.step(&scores));
+            assert_eq!(moved, same);
+            if same.is_err() {
+                break;
+            }
+        }
+        assert_eq!(read.finish(), written.finish());
+    }
+}
+
+#[test]
+fn rows_of_logits_are_checked() {
+    let search = || BeamSearch::new(BeamOptions::default(), 3).unwrap();
+    let refused = |line: &[f32]| {
+        search()
+            .step_logits(&[LogRow::of_logits(line)])
+            .unwrap_err()
+    };
+    for bad in [f32::NAN, f32::INFINITY] {
+        let error = refused(&[0.0, bad, 1.0]);
+        let SamplingError::InvalidLogits { token, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(token, 1);
+    }
+    assert!(matches!(
+        refused(&[f32::NEG_INFINITY; 3]),
+        SamplingError::InvalidLogits { .. }
+    ));
+    assert!(matches!(refused(&[0.0; 4]), SamplingError::Length { .. }));
+    // Log-probabilities may say that nothing follows.
+    let dead = [f32::NEG_INFINITY; 3];
+    let error = search().step_logits(&[LogRow::of_logprobs(&dead)]);
+    assert!(matches!(error, Err(SamplingError::NoCandidates { .. })));
 }

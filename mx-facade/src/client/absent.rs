@@ -21,6 +21,10 @@ impl Local {
         false
     }
 
+    pub(super) fn check(_request: &GenerateRequest) -> Result<(), Error> {
+        Err(absent())
+    }
+
     pub(super) fn run(&self, _request: &GenerateRequest) -> Result<Generation, Error> {
         Err(absent())
     }

@@ -4,7 +4,7 @@ use super::{Client, ClientBuilder, random_seed};
 use crate::error::Error;
 use crate::generation::Generation;
 use crate::pipeline::{Loaded, Plan, Resources, Run};
-use crate::request::GenerateRequest;
+use crate::request::{GenerateRequest, Settings};
 use crate::route::Fallback;
 use crate::steering::{BehaviourStore, Vectors};
 use crate::stream::{Fallen, Stream};
@@ -49,12 +49,18 @@ impl Local {
         self.model.is_some()
     }
 
+    pub(super) fn check(request: &GenerateRequest) -> Result<(), Error> {
+        Settings::check(request)
+    }
+
     pub(super) fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
+        Settings::check(request)?;
         let (model, resources) = self.parts()?;
         Run::new(Plan::with(model, resources, request, random_seed)?)?.complete()
     }
 
     pub(super) fn stream(&self, request: &GenerateRequest) -> Result<Stream, Error> {
+        Settings::check(request)?;
         let (model, resources) = self.parts()?;
         let plan = Plan::with(model, resources, request, random_seed)?;
         Ok(Stream::local(Run::new(plan)?))
@@ -132,6 +138,7 @@ impl Client {
     }
 
     fn start_with(&self, resources: &Resources, request: &GenerateRequest) -> Result<Run, Error> {
+        Settings::check(request)?;
         let (model, _) = self.local_parts()?;
         Run::new(Plan::with(model, resources, request, random_seed)?)
     }
@@ -194,6 +201,7 @@ impl Client {
         request: &GenerateRequest,
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
+        Settings::check(request)?;
         self.load_with(progress)?;
         for name in request.controls.models() {
             if !self.local.resources.models.contains_key(name) {

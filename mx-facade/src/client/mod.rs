@@ -74,13 +74,14 @@ impl Client {
     /// # Errors
     /// [`Error`] for anything that cannot be carried out as asked.
     pub fn run(&self, request: &GenerateRequest) -> Result<Generation, Error> {
+        request.check()?;
         if policy::governs(request) {
             return policy::answer(self, request, Cancel::new());
         }
         if self.route()? == Route::Local {
             return self.local.run(request);
         }
-        let error = match self.server()?.generate(request, random_seed) {
+        let error = match self.server()?.answer(request, random_seed) {
             Ok(generation) => return Ok(generation),
             Err(error) => error,
         };
@@ -98,6 +99,7 @@ impl Client {
     /// # Errors
     /// As [`run`](Client::run), for what can be known beforehand.
     pub fn stream(&self, request: &GenerateRequest) -> Result<Stream, Error> {
+        request.check()?;
         if policy::governs(request) {
             self.route()?;
             return Ok(Stream::judged(self.clone(), request.clone()));
@@ -108,6 +110,20 @@ impl Client {
         let server = self.address.open()?;
         let fallback = self.local.fallen(self.fallback);
         Ok(Stream::remote(server, request.clone(), fallback))
+    }
+
+    /// Checks what can be known of a request before a model is loaded or a server asked: the [ranges of its
+    /// values](GenerateRequest::check), then whether there is a route, then, where that is the local one, what settings
+    /// are to each other.
+    ///
+    /// # Errors
+    /// As [`run`](Client::run), for what can be known beforehand.
+    pub fn check(&self, request: &GenerateRequest) -> Result<(), Error> {
+        request.check()?;
+        match self.route()? {
+            Route::Local => Local::check(request),
+            _ => Ok(()),
+        }
     }
 
     /// Where the next request runs.

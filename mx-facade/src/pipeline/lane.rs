@@ -34,6 +34,11 @@ pub(crate) struct Lane {
     owed: usize,
     trace: bool,
     raw: RawRow,
+    /// Whether the model's own law is wanted for nothing but the rank of the output, for which it is enough what the
+    /// sampler knows of the token that it drew.
+    only_ranked: bool,
+    /// Log-probability under the model's own law of the token drawn last, where the row was not kept.
+    drawn: Option<f64>,
     /// What the next step of the trace is to say beside the token.
     pub(crate) about: About,
     /// One step that is looked at closely.
@@ -105,9 +110,13 @@ impl Lane {
         let mut sampler = Sampler::new(options, vocab, settings.seed, index as u64)?;
         sampler.observe_prompt(&plan.prompt);
         sampler.set_explain(settings.include_trace);
-        sampler.report_logprobs(None, settings.include_trace.then_some(LAW_TOKENS));
         let strategy = &settings.strategy;
         let ranked = strategy.candidates > strategy.n;
+        let only_ranked = ranked && !settings.include_trace && strategy.logprobs.is_none();
+        sampler.report_logprobs(
+            only_ranked.then_some(0),
+            settings.include_trace.then_some(LAW_TOKENS),
+        );
         let needed = ranked || settings.include_trace;
         Ok(Lane {
             sampler,
@@ -126,6 +135,8 @@ impl Lane {
             owed: 0,
             trace: settings.include_trace,
             raw: RawRow::default(),
+            only_ranked,
+            drawn: None,
             about: About::default(),
             probe: None,
             watching: plan.watching.clone(),
@@ -193,7 +204,9 @@ impl Lane {
         draft: Option<&Draft>,
     ) -> Result<Decision, Error> {
         let started = self.trace.then(Instant::now);
-        if self.report.is_some() {
+        self.drawn = None;
+        let by_sampler = self.only_ranked && draft.is_none() && self.ads.is_none();
+        if self.report.is_some() && !by_sampler {
             self.raw.keep(line);
         }
         self.look(line)?;
@@ -215,6 +228,10 @@ impl Lane {
         if draft.is_none() && self.ads.is_none() {
             let draw = self.sampler.sample(line, allowed)?;
             let mut decision = Decision::new(draw.token, draw.logprob, TokenSource::Sampled);
+            if self.only_ranked {
+                let raw = self.sampler.logprobs().and_then(|both| both.raw.as_ref());
+                self.drawn = raw.map(|raw| raw.chosen.logprob);
+            }
             if self.trace {
                 decision.law = self.processed();
                 decision.uniform = self.last_uniform();
@@ -407,11 +424,13 @@ impl Lane {
         self.output.chunks.drain(..known);
     }
 
-    /// Takes a token that a search found. `line` holds its logits as they came, where they are wanted.
+    /// Takes a token that a search found. `line` holds its logits as they came, where they are wanted; `full` as in
+    /// [`accept`](Self::accept).
     pub(crate) fn accept_searched(
         &mut self,
         token: u32,
         line: Option<&[f32]>,
+        full: bool,
     ) -> Result<(), Error> {
         self.look_without_draw(line)?;
         let raw = match line {
@@ -423,12 +442,17 @@ impl Lane {
         };
         let decision = Decision::new(token, raw.unwrap_or(0.0), TokenSource::Searched);
         self.record(&decision, raw, 0);
-        self.take(token, false)
+        self.take(token, full)
     }
 
     /// The token's log-probability under the model's own law, by the row that was kept; `None` where nobody wants it.
     fn report(&mut self, token: u32) -> Option<f64> {
-        let report = self.raw.report(token, self.report?);
+        let wanted = self.report?;
+        if let Some(logprob) = self.drawn.take() {
+            self.output.logprob_sum += logprob;
+            return Some(logprob);
+        }
+        let report = self.raw.report(token, wanted);
         let logprob = report.logprob;
         self.output.logprob_sum += logprob;
         if self.keep_logprobs {

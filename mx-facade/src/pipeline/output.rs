@@ -62,6 +62,13 @@ impl Output {
         })
     }
 
+    /// What finds the stop texts in a text to come, of which a search tries several; `None` where there are none.
+    pub(crate) fn stop_watch(&self) -> Option<StopWatch> {
+        let stream = self.stream.clone().filter(|_| !self.stop.is_empty())?;
+        let stop = self.stop.clone();
+        Some(StopWatch { stream, stop })
+    }
+
     /// Whether there is more to come.
     pub(crate) fn goes_on(&self) -> bool {
         self.finish.is_none()
@@ -170,6 +177,21 @@ impl Output {
         };
         self.text += &text;
         text
+    }
+}
+
+/// A text as far as stop texts are concerned.
+#[derive(Debug, Clone)]
+pub(crate) struct StopWatch {
+    stream: TextStream,
+    stop: StopDetector,
+}
+
+impl StopWatch {
+    /// Takes a token; whether a stop text is complete with it.
+    pub(crate) fn push(&mut self, token: u32) -> Result<bool, Error> {
+        let piece = self.stream.push(token)?;
+        Ok(self.stop.push(&piece).stopped.is_some())
     }
 }
 

@@ -32,6 +32,11 @@ impl StopDetector {
         Ok(StopDetector { stops, matcher })
     }
 
+    /// Whether there is nothing to find.
+    pub fn is_empty(&self) -> bool {
+        self.stops.is_empty()
+    }
+
     /// The stop text of an index.
     pub fn stop(&self, index: usize) -> Option<&str> {
         self.stops.get(index).map(String::as_str)

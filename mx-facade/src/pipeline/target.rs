@@ -308,6 +308,18 @@ impl Target {
         }
     }
 
+    /// Whether one model decides alone, so that its lines can be [read](Self::plain_line) where they are.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.combine.is_none()
+    }
+
+    /// The first line of row `row` of the last step; empty where several models decide.
+    pub(crate) fn plain_line(&self, row: usize) -> &[f32] {
+        let main = self.members.first().filter(|_| self.is_plain());
+        let line = main.and_then(|main| main.output.logits(row).get(0));
+        line.unwrap_or_default()
+    }
+
     /// Line `index` of row `row` of the last step, to be processed in place. Under a vote, tokens outside `mask` get no
     /// vote.
     pub(crate) fn line(

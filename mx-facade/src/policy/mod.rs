@@ -100,6 +100,11 @@ mod store;
 mod tune;
 mod verify;
 
+pub(crate) use constraints::Requirements;
+pub(crate) use remote::run_of;
+pub(crate) use rules::Rules;
+pub(crate) use verify::Judge;
+
 pub use api::Policies;
 pub use candidate::{Candidate, CandidateKind};
 pub use fields::Checks;
@@ -128,6 +133,29 @@ pub(crate) fn governs(request: &GenerateRequest) -> bool {
     let preset = request.steering.steering_preset.as_deref();
     let preset = preset.and_then(|name| Preset::from_str(name).ok());
     !request.checks.is_empty() || preset.is_some_and(|p| p.kind() == PresetKind::Constraint)
+}
+
+/// Checks the values of a request and of the policy in it, as far as that goes without a model.
+///
+/// # Errors
+/// [`Error::Request`] and others naming the field.
+pub(crate) fn check(request: &GenerateRequest) -> Result<(), Error> {
+    let none = Policy::default();
+    let policy = request.checks.policy.as_deref().unwrap_or(&none);
+    let sampling = resolve::sampling_of(policy)?;
+    if sampling != GenerateRequest::default() {
+        GenerateRequest {
+            controls: crate::request::Controls {
+                n: None,
+                best_of_n: None,
+                ..sampling.controls
+            },
+            ..sampling
+        }
+        .check()?;
+    }
+    rules::Rules::new(policy, request, Vec::new(), &mut Vec::new())?;
+    Ok(())
 }
 
 /// Answers a request that is run by a policy.

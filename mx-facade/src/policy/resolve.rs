@@ -49,10 +49,7 @@ impl Resolved {
         same_model(policy, model)?;
         let mut merged = request.clone();
         let mut origins = BTreeMap::new();
-        let mut layer = GenerateRequest::default();
-        if let Some(block) = policy.sampling.value() {
-            sampling(block, &mut layer)?;
-        }
+        let mut layer = sampling_of(policy)?;
         if let Some(stop) = policy
             .constraints
             .value()
@@ -194,6 +191,15 @@ fn named(value: &impl serde::Serialize) -> Map<String, Value> {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),
     }
+}
+
+/// What a policy says of sampling, as a request.
+pub(super) fn sampling_of(policy: &Policy) -> Result<GenerateRequest, Error> {
+    let mut layer = GenerateRequest::default();
+    if let Some(block) = policy.sampling.value() {
+        sampling(block, &mut layer)?;
+    }
+    Ok(layer)
 }
 
 /// The sampling block as fields of a request.

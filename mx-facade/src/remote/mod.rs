@@ -3,6 +3,7 @@
 //! A request is put into the server's own words by mx-remote. What a server cannot be told is refused before anything is
 //! sent, with the name of the field.
 
+mod conformance;
 pub(crate) mod native;
 mod openai;
 
@@ -11,6 +12,7 @@ use crate::generation::{
     Choice, Chunk, EngineInfo, FinishReason, Generation, Route, Usage, Warning,
 };
 use crate::request::{GenerateRequest, Method, Origin, Setting};
+use conformance::Conformance;
 use mx_remote::{
     Axionic, AxionicOptions, Cancel, Credentials, OpenAi, OpenAiOptions, Secret, ServerKind,
     Surroundings,
@@ -103,6 +105,22 @@ impl Server {
 }
 
 impl Server {
+    /// Answers a request, and judges the answer by the request's constraints.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub(crate) fn answer(
+        &self,
+        request: &GenerateRequest,
+        seed: impl FnOnce() -> u64,
+    ) -> Result<Generation, Error> {
+        let mut answer = self.generate(request, seed)?;
+        if let Server::OpenAi(..) = self {
+            Conformance::new(request)?.judge(&mut answer);
+        }
+        Ok(answer)
+    }
+
     /// Starts a request; it is sent at once.
     ///
     /// # Errors

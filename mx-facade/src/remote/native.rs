@@ -1,9 +1,9 @@
 //! The vendor's own protocol: every request is the run of a policy, which carries all that the service knows.
 
-use super::{Answer, named, refuse, sampling};
+use super::{Answer, Conformance, named, refuse, sampling};
 use crate::error::Error;
 use crate::generation::{Choice, Generation, Usage, Warning};
-use crate::request::{GenerateRequest, Prompt};
+use crate::request::{Controls, GenerateRequest, Overflow, Prompt, Steering};
 use mx_remote::axionic::{Policy, PolicyRun, PolicyRunRequest};
 use mx_remote::{Axionic, Cancel};
 use mx_steering::apply::VectorRef;
@@ -21,12 +21,20 @@ const KNOWN: [&str; 8] = [
     "repetition_penalty",
 ];
 
+/// Objects that replace the one below them as a whole.
+const WHOLE: [&str; 2] = ["json_schema", "steering"];
+
+/// Answers a request; the answer says how the service judged it.
 pub(super) fn generate(
     client: &Axionic,
     request: &GenerateRequest,
     cancel: Cancel,
 ) -> Result<Generation, Error> {
-    Ok(run(client, request, None, cancel)?.0)
+    let (mut generation, run) = run(client, request, None, cancel)?;
+    let mut run = crate::policy::run_of(run);
+    run.warnings.clone_from(&generation.warnings);
+    generation.policy = Some(Box::new(run));
+    Ok(generation)
 }
 
 /// Answers a request by a policy, over which the request stands.
@@ -42,29 +50,7 @@ pub(crate) fn run(
             "the service takes a text",
         ));
     };
-    let no_field = "the service's contract has no field for it";
-    refuse(request.system.is_some(), "system", no_field)?;
-    refuse(request.seed.is_some(), "seed", no_field)?;
-    refuse(request.ignore_eos == Some(true), "ignore_eos", no_field)?;
-    refuse(request.controls.n.is_some_and(|n| n > 1), "n", no_field)?;
-    refuse(request.controls.logprobs.is_some(), "logprobs", no_field)?;
-    refuse(
-        !request.controls.must_include.is_empty(),
-        "must_include",
-        no_field,
-    )?;
-    refuse(!request.constraints.choices.is_empty(), "choices", no_field)?;
-    refuse(request.controls.drafter.is_some(), "drafter", no_field)?;
-    refuse(
-        !request.steering.behaviors.is_empty(),
-        "behaviors",
-        "they are watched for inside the model: run it locally",
-    )?;
-    refuse(
-        request.steering.steering.is_some(),
-        "steering",
-        "the service takes one vector: use steering_vector and steering_strength",
-    )?;
+    check(request)?;
     let mut body = json!({});
     if let Some(base) = base {
         body = serde_json::to_value(base).unwrap_or(body);
@@ -110,16 +96,100 @@ pub(crate) fn run(
         },
         warnings,
     };
-    Ok((answer.into_generation(), judged))
+    let mut generation = answer.into_generation();
+    Conformance::new(request)?.judge(&mut generation);
+    Ok((generation, judged))
 }
 
-/// Puts the fields of an object over those of another, block by block.
+/// Refuses what the contract has no field for. Every field of a request is named here or in [`policy`], so that a new one
+/// is not forgotten.
+fn check(request: &GenerateRequest) -> Result<(), Error> {
+    let GenerateRequest {
+        prompt: _,
+        system,
+        raw,
+        max_tokens: _,
+        sampling_method: _,
+        sampling: _,
+        controls,
+        constraints,
+        steering,
+        // Put into the policy before this.
+        checks: _,
+        seed,
+        stop: _,
+        ignore_eos,
+        on_overflow,
+        include_trace: _,
+        unknown: _,
+    } = request;
+    let Controls {
+        n,
+        best_of_n: _,
+        logprobs,
+        ads_subset_size: _,
+        ads_beta: _,
+        beam_width: _,
+        length_penalty,
+        must_include,
+        draft_model: _,
+        drafter,
+        draft_layers,
+        speculative_steps: _,
+        ensemble_models: _,
+        ensemble_weights,
+        voting: _,
+    } = controls;
+    let Steering {
+        steering: spec,
+        steering_vector: _,
+        steering_strength: _,
+        steering_preset: _,
+        behaviors,
+        force_steering,
+    } = steering;
+    for (given, field) in [
+        (system.is_some(), "system"),
+        (*raw == Some(true), "raw"),
+        (seed.is_some(), "seed"),
+        (*ignore_eos == Some(true), "ignore_eos"),
+        (
+            *on_overflow == Some(Overflow::TruncatePrompt),
+            "on_overflow",
+        ),
+        (n.is_some_and(|n| n > 1), "n"),
+        (logprobs.is_some(), "logprobs"),
+        (length_penalty.is_some(), "length_penalty"),
+        (!must_include.is_empty(), "must_include"),
+        (drafter.is_some(), "drafter"),
+        (draft_layers.is_some(), "draft_layers"),
+        (!ensemble_weights.is_empty(), "ensemble_weights"),
+        (!constraints.choices.is_empty(), "choices"),
+    ] {
+        refuse(given, field, "the service's contract has no field for it")?;
+    }
+    refuse(
+        !behaviors.is_empty() || *force_steering == Some(true),
+        "behaviors",
+        "they are watched for inside the model: run it locally",
+    )?;
+    refuse(
+        spec.is_some(),
+        "steering",
+        "the service takes one vector: use steering_vector and steering_strength",
+    )
+}
+
+/// Puts the fields of an object over those of another, block by block. A vector replaces what steered before it, as a
+/// schema replaces a schema.
 fn over(below: &mut Value, above: Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {
             for (name, value) in above {
                 match below.get_mut(&name) {
-                    Some(Value::Object(block)) if name != "json_schema" && value.is_object() => {
+                    Some(Value::Object(block))
+                        if !WHOLE.contains(&name.as_str()) && value.is_object() =>
+                    {
                         let mut inner = Value::Object(std::mem::take(block));
                         over(&mut inner, value);
                         below.insert(name, inner);
@@ -177,7 +247,9 @@ fn policy(request: &GenerateRequest) -> Result<Value, Error> {
         constraints.insert("json_mode".to_owned(), true.into());
     }
     if let Some(pattern) = &given.regex_pattern {
-        constraints.insert("regex_pattern".to_owned(), pattern.as_str().into());
+        // The service searches; a request's pattern is the whole text's.
+        let whole = format!(r"\A(?:{pattern})\Z");
+        constraints.insert("regex_pattern".to_owned(), whole.into());
     }
     if let Some(grammar) = &given.grammar {
         constraints.insert("grammar".to_owned(), grammar.as_str().into());
@@ -192,8 +264,10 @@ fn policy(request: &GenerateRequest) -> Result<Value, Error> {
         policy["optimization"] = json!({"best_of_n": n});
     }
     if !request.steering.is_empty() {
-        let mut steering =
-            json!({"enabled": true, "strength": request.steering.steering_strength.unwrap_or(0.0)});
+        let mut steering = json!({"enabled": true});
+        if let Some(strength) = request.steering.steering_strength {
+            steering["strength"] = strength.into();
+        }
         match &request.steering.steering_vector {
             Some(VectorRef::Reference(id)) => steering["vector_id"] = id.as_str().into(),
             Some(VectorRef::Inline(layers)) => steering["vector"] = json!(layers),

@@ -83,6 +83,47 @@ impl Controls {
         let names = self.ensemble_models.iter().chain(&self.draft_model);
         names.map(String::as_str).filter(|name| *name != SELF)
     }
+
+    /// The ranges of what does not depend on model and method.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let counts = [
+            ("logprobs", self.logprobs, 0, MAX_LOGPROBS),
+            ("beam_width", self.beam_width, 1, MAX_ROWS),
+            ("draft_layers", self.draft_layers, 1, usize::MAX),
+            (
+                "speculative_steps",
+                self.speculative_steps,
+                1,
+                MAX_SPECULATIVE_STEPS,
+            ),
+        ];
+        for (field, given, least, most) in counts {
+            if let Some(given) = given {
+                in_range(field, given, least, most)?;
+            }
+        }
+        let default = AdsOptions::default();
+        check_ads(&AdsOptions {
+            subset_size: self.ads_subset_size.unwrap_or(default.subset_size),
+            beta: self.ads_beta.unwrap_or(default.beta),
+            ..default
+        })?;
+        if let Some(length_penalty) = self.length_penalty {
+            check_length_penalty(length_penalty)?;
+        }
+        let members = self.ensemble_models.len() + 1;
+        match self.ensemble_weights.is_empty() || members == 1 {
+            true => Ok(()),
+            false => check_weights(&self.ensemble_weights, members),
+        }
+    }
+
+    /// The ranges of the numbers of outputs, where no policy has its own.
+    pub(super) fn check_rows(&self) -> Result<(), Error> {
+        let n = self.n.unwrap_or(1);
+        in_range("n", n, 1, MAX_ROWS)?;
+        in_range("best_of_n", self.best_of_n.unwrap_or(n), n, MAX_ROWS)
+    }
 }
 
 /// Who proposes the tokens that the model then verifies.
@@ -252,15 +293,40 @@ fn ads(
         beta: origins.or("ads_beta", controls.ads_beta, default.beta),
         ..default
     };
+    check_ads(&options)?;
+    Ok(Some(options))
+}
+
+fn check_ads(options: &AdsOptions) -> Result<(), Error> {
     options.check()?;
-    if options.beta >= 1.0 {
-        return Err(Error::request(
+    match options.beta >= 1.0 {
+        true => Err(Error::request(
             "ads_beta",
             options.beta,
             "0 up to, not including, 1",
-        ));
+        )),
+        false => Ok(()),
     }
-    Ok(Some(options))
+}
+
+fn check_length_penalty(given: f64) -> Result<(), Error> {
+    match given.is_finite() {
+        true => Ok(()),
+        false => Err(Error::request("length_penalty", given, "a finite number")),
+    }
+}
+
+fn check_weights(weights: &[f64], members: usize) -> Result<(), Error> {
+    let usable =
+        weights.iter().all(|w| *w >= 0.0 && w.is_finite()) && weights.iter().any(|w| *w > 0.0);
+    match weights.len() == members && usable {
+        true => Ok(()),
+        false => Err(Error::request(
+            "ensemble_weights",
+            format!("{weights:?}"),
+            format!("{members} numbers of at least 0, not all 0: the main model's first"),
+        )),
+    }
 }
 
 /// Drafts are made under the two methods of that name, and under any other one when they are asked for: the law of the
@@ -367,13 +433,7 @@ fn beam(
     let width = origins.or("beam_width", controls.beam_width, DEFAULT_BEAM_WIDTH);
     in_range("beam_width", width, controls.n.unwrap_or(1), MAX_ROWS)?;
     let length_penalty = origins.or("length_penalty", controls.length_penalty, 1.0);
-    if !length_penalty.is_finite() {
-        return Err(Error::request(
-            "length_penalty",
-            length_penalty,
-            "a finite number",
-        ));
-    }
+    check_length_penalty(length_penalty)?;
     if !controls.must_include.is_empty() {
         origins.add_serde("must_include", &controls.must_include, Origin::Request);
     }
@@ -406,15 +466,7 @@ fn ensemble(
         [] => vec![1.0; members],
         weights => weights.to_vec(),
     };
-    let usable =
-        weights.iter().all(|w| *w >= 0.0 && w.is_finite()) && weights.iter().any(|w| *w > 0.0);
-    if weights.len() != members || !usable {
-        return Err(Error::request(
-            "ensemble_weights",
-            format!("{weights:?}"),
-            format!("{members} numbers of at least 0, not all 0: the main model's first"),
-        ));
-    }
+    check_weights(&weights, members)?;
     origins.add_serde(
         "ensemble_weights",
         &weights,

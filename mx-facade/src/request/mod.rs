@@ -1,6 +1,7 @@
 //! What a caller asks for: the same plain data for Rust, the program and, later, the wire.
 
 mod behaviors;
+mod check;
 #[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod constraints;
 #[cfg_attr(not(feature = "local"), allow(dead_code))]

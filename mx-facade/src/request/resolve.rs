@@ -40,6 +40,21 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Checks a request for a model of this machine, before it is loaded: every [range](GenerateRequest::check), and
+    /// what settings are to each other. Under a policy only the ranges, since the policy decides the rest.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn check(request: &GenerateRequest) -> Result<(), Error> {
+        request.check()?;
+        if crate::policy::governs(request) {
+            return Ok(());
+        }
+        let model = GenerationDefaults::default();
+        let settings = Settings::resolve(request, &model, || 0, &mut Vec::new())?;
+        Ok(settings.sampling.check()?)
+    }
+
     /// Merges a request with the model's recommendation and the built-in defaults. `seed` is called when the request
     /// has none.
     ///
@@ -51,17 +66,7 @@ impl Settings {
         seed: impl FnOnce() -> u64,
         warnings: &mut Vec<Warning>,
     ) -> Result<Self, Error> {
-        request.known()?;
-        if request.max_tokens == Some(0) {
-            return Err(Error::request("max_tokens", 0, "1 or more"));
-        }
-        if request.stop.iter().any(String::is_empty) {
-            return Err(Error::request(
-                "stop",
-                "an empty string",
-                "texts of at least one character",
-            ));
-        }
+        request.check()?;
         let mut origins = Origins::default();
         let (method, method_origin) = match request.sampling_method {
             Some(method) => (method, Origin::Request),
@@ -69,7 +74,6 @@ impl Settings {
         };
         origins.add("sampling_method", method.name(), method_origin);
 
-        request.constraints.check()?;
         origins.add_serde_all(&request.constraints, Origin::Request);
         let strategy = Strategy::resolve(
             &request.controls,

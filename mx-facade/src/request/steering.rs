@@ -2,6 +2,7 @@
 
 use super::BehaviorWatch;
 use super::origin::{Origin, Origins};
+use crate::error::Error;
 use crate::generation::Warning;
 use mx_steering::apply::{Steer, SteeringSpec, VectorRef};
 use mx_steering::presets::Preset;
@@ -43,6 +44,24 @@ impl Steering {
     pub(crate) fn wants_json(&self) -> bool {
         let preset = self.steering_preset.as_deref();
         preset.and_then(|name| name.parse().ok()) == Some(Preset::JsonCompliance)
+    }
+
+    /// The numbers that can be judged without vectors and model.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if let Some(spec) = &self.steering {
+            spec.check()?;
+        }
+        if let Some(strength) = self.steering_strength.filter(|x| !x.is_finite()) {
+            return Err(Error::request(
+                "steering_strength",
+                strength,
+                "a finite number",
+            ));
+        }
+        for behavior in &self.behaviors {
+            behavior.options(self.force_steering).check()?;
+        }
+        Ok(())
     }
 
     /// Everything that steers, as one list.

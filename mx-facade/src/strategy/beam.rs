@@ -4,13 +4,16 @@ use super::{Decoder, Round};
 use crate::error::Error;
 use crate::generation::Warning;
 use crate::pipeline::lane::Lane;
+use crate::pipeline::output::StopWatch;
 use crate::pipeline::target::{Ask, Branch, Target};
 use crate::pipeline::{Plan, TokenMask};
 use crate::request::{Beam, Voting};
 use mx_runtime::engine::{Engine, RowHooks, Want};
 use mx_runtime::session::Session;
 use mx_runtime::tokenizer::Specials;
-use mx_sampling::strategy::beam::{BeamConstraint, BeamOptions, BeamSearch, Hypothesis, Move};
+use mx_sampling::strategy::beam::{
+    BeamConstraint, BeamOptions, BeamSearch, Hypothesis, LogRow, Move,
+};
 use mx_sampling::{Sampler, log_normaliser};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,9 +29,13 @@ pub(super) struct BeamDecoder {
     root: Option<Branch>,
     failed: Failure,
     missing: usize,
+    /// Tokens that fit behind the prompt; one more can be chosen.
+    room: usize,
     /// Whether an ensemble votes.
     votes: bool,
     vocab: usize,
+    /// Logits of the last step that were edited or combined, one row a live beam.
+    laws: Vec<Vec<f32>>,
 }
 
 struct BeamRow {
@@ -47,7 +54,7 @@ impl BeamDecoder {
         let options = BeamOptions {
             width: beam.width,
             length_penalty: beam.length_penalty,
-            max_new_tokens: plan.settings.max_tokens.min(room + 1),
+            max_new_tokens: plan.settings.max_tokens.min(room.saturating_add(1)),
             eos_tokens: match plan.settings.ignore_eos {
                 true => Vec::new(),
                 false => plan.eos_tokens.clone(),
@@ -66,7 +73,9 @@ impl BeamDecoder {
             root: None,
             failed: Failure::default(),
             missing: 0,
+            room,
             vocab: plan.vocab(),
+            laws: Vec::new(),
             votes: plan
                 .settings
                 .strategy
@@ -101,6 +110,7 @@ impl BeamDecoder {
         let held = Held {
             mask: lane.mask.as_ref().map(|mask| mask.fork()).transpose()?,
             accepting: true,
+            text: lane.output.stop_watch(),
             failed: Arc::clone(&self.failed),
         };
         let held = held.entered();
@@ -144,33 +154,46 @@ impl BeamDecoder {
         let Some(search) = &mut self.search else {
             return Ok(());
         };
-        let mut laws = Vec::with_capacity(self.rows.len());
-        for (index, row) in self.rows.iter_mut().enumerate() {
-            // A vote falls on a token that is allowed; every other law is masked inside the search.
-            let mut held = match self.votes {
-                true => search.live().get(index).map(|beam| beam.constraint.clone()),
-                false => None,
-            };
-            let mut words = vec![
-                0;
-                if self.votes {
-                    self.vocab.div_ceil(32)
-                } else {
-                    0
+        let edited = self.rows.iter().any(|row| row.sampler.is_some());
+        let moved = match edited || !self.target.is_plain() {
+            true => {
+                self.laws.resize_with(self.rows.len(), Vec::new);
+                let rows = self.rows.iter_mut().zip(&mut self.laws).enumerate();
+                for (index, (row, law)) in rows {
+                    // A vote falls on a token that is allowed; every other law is masked inside the search.
+                    let mut held = match self.votes {
+                        true => search.live().get(index).map(|beam| beam.constraint.clone()),
+                        false => None,
+                    };
+                    let mut words = Vec::new();
+                    let masked = held.as_mut().is_some_and(|held| {
+                        words.resize(self.vocab.div_ceil(32), 0);
+                        held.mask(&mut words)
+                    });
+                    let mask = masked.then_some(words.as_slice());
+                    let line = self.target.line(index, 0, mask)?;
+                    law.clear();
+                    match &mut row.sampler {
+                        None => law.extend_from_slice(line),
+                        Some(sampler) => {
+                            let normaliser = log_normaliser(line);
+                            let scores = line.iter().map(|x| (f64::from(*x) - normaliser) as f32);
+                            law.extend(scores);
+                            sampler.process(law, None)?;
+                        }
+                    }
                 }
-            ];
-            let masked = held.as_mut().is_some_and(|held| held.mask(&mut words));
-            let mask = masked.then_some(words.as_slice());
-            let mut scores = log_softmax(self.target.line(index, 0, mask)?);
-            if let Some(sampler) = &mut row.sampler {
-                let mut edited: Vec<f32> = scores.iter().map(|score| *score as f32).collect();
-                sampler.process(&mut edited, None)?;
-                scores = edited.into_iter().map(f64::from).collect();
+                let laws = self.laws.iter().map(|law| match edited {
+                    true => LogRow::of_logprobs(law),
+                    false => LogRow::of_logits(law),
+                });
+                search.step_logits(&laws.collect::<Vec<_>>())
             }
-            laws.push(scores);
-        }
-        let laws: Vec<&[f64]> = laws.iter().map(Vec::as_slice).collect();
-        let moved = search.step(&laws);
+            false => {
+                let lines = (0..self.rows.len()).map(|index| self.target.plain_line(index));
+                search.step_logits(&lines.map(LogRow::of_logits).collect::<Vec<_>>())
+            }
+        };
         let failure = self
             .failed
             .lock()
@@ -213,7 +236,9 @@ impl BeamDecoder {
                 true => Some(&*self.target.line(0, index, None)?),
                 false => None,
             };
-            lane.accept_searched(token, line)?;
+            // The search went as far as there is room.
+            let full = index == self.room;
+            lane.accept_searched(token, line, full)?;
             if !lane.output.goes_on() {
                 break;
             }
@@ -275,11 +300,6 @@ fn follow(parents: Vec<BeamRow>, moves: &[Move]) -> Vec<BeamRow> {
         }
     }
     rows
-}
-
-fn log_softmax(line: &[f32]) -> Vec<f64> {
-    let normaliser = log_normaliser(line);
-    line.iter().map(|x| f64::from(*x) - normaliser).collect()
 }
 
 /// Phrases as tokens: each begins a word, as it would in the middle of a text.
@@ -352,6 +372,8 @@ impl Decoder for BeamDecoder {
 struct Held {
     mask: Option<Box<dyn TokenMask>>,
     accepting: bool,
+    /// The text so far, where stop texts are looked for.
+    text: Option<StopWatch>,
     failed: Failure,
 }
 
@@ -383,6 +405,7 @@ impl Clone for Held {
         Held {
             mask: self.noted(mask).flatten(),
             accepting: self.accepting,
+            text: self.text.clone(),
             failed: Arc::clone(&self.failed),
         }
     }
@@ -403,6 +426,10 @@ impl BeamConstraint for Held {
     }
 
     fn advance(&mut self, token: u32) {
+        if let Some(text) = &mut self.text {
+            let pushed = text.push(token);
+            self.noted(pushed);
+        }
         let Some(mask) = &mut self.mask else { return };
         let accepting = mask.commit(token).and_then(|()| mask.is_accepting());
         self.accepting = self.noted(accepting).unwrap_or(false);
@@ -410,5 +437,17 @@ impl BeamConstraint for Held {
 
     fn is_accepting(&self) -> bool {
         self.accepting
+    }
+
+    fn may_finish(&self) -> bool {
+        self.text.is_some()
+    }
+
+    fn finishes(&mut self, token: u32) -> bool {
+        let Some(mut text) = self.text.clone() else {
+            return false;
+        };
+        let pushed = text.push(token);
+        self.noted(pushed).unwrap_or(false)
     }
 }

@@ -18,20 +18,37 @@ use std::marker::PhantomData;
 const DONE: &str = "[DONE]";
 
 impl ChatAnswer {
-    /// Puts an answer together from the pieces of its stream.
+    /// Puts an answer together from the pieces of its stream; [`ChatGatherer`] does so piece by piece.
     pub fn gather(chunks: impl IntoIterator<Item = ChatChunk>) -> Self {
-        let mut answer = ChatAnswer::default();
-        let mut choices: BTreeMap<u32, (ChatChoice, ToolCalls)> = BTreeMap::new();
-        for chunk in chunks {
-            head(&mut answer.id, chunk.id);
-            head(&mut answer.model, chunk.model);
-            answer.usage = chunk.usage.or(answer.usage);
-            answer.extra.extend(chunk.extra);
-            for piece in chunk.choices {
-                let (choice, calls) = choices.entry(piece.index).or_default();
-                add(choice, calls, piece);
-            }
+        let mut gatherer = ChatGatherer::default();
+        chunks.into_iter().for_each(|chunk| gatherer.add(chunk));
+        gatherer.into_answer()
+    }
+}
+
+/// Puts an answer together while its pieces come, and keeps no piece.
+#[derive(Debug, Clone, Default)]
+pub struct ChatGatherer {
+    answer: ChatAnswer,
+    choices: BTreeMap<u32, (ChatChoice, ToolCalls)>,
+}
+
+impl ChatGatherer {
+    /// Takes the next piece.
+    pub fn add(&mut self, chunk: ChatChunk) {
+        let answer = &mut self.answer;
+        head(&mut answer.id, chunk.id);
+        head(&mut answer.model, chunk.model);
+        answer.usage = chunk.usage.or(answer.usage.take());
+        answer.extra.extend(chunk.extra);
+        for piece in chunk.choices {
+            let (choice, calls) = self.choices.entry(piece.index).or_default();
+            add(choice, calls, piece);
         }
+    }
+
+    /// The answer as far as it came, its choices in the order of their indices.
+    pub fn into_answer(self) -> ChatAnswer {
         let finish = |(index, (mut choice, calls)): (u32, (ChatChoice, ToolCalls))| {
             choice.index = index;
             if !calls.is_empty() {
@@ -39,8 +56,10 @@ impl ChatAnswer {
             }
             choice
         };
-        answer.choices = choices.into_iter().map(finish).collect();
-        answer
+        ChatAnswer {
+            choices: self.choices.into_iter().map(finish).collect(),
+            ..self.answer
+        }
     }
 }
 
@@ -89,26 +108,45 @@ fn merge(all: &mut Map<String, Value>, piece: Map<String, Value>) {
 }
 
 impl CompletionAnswer {
-    /// Puts an answer together from the pieces of its stream.
+    /// Puts an answer together from the pieces of its stream; [`CompletionGatherer`] does so piece by piece.
     pub fn gather(chunks: impl IntoIterator<Item = CompletionAnswer>) -> Self {
-        let mut answer = CompletionAnswer::default();
-        let mut choices: BTreeMap<u32, CompletionChoice> = BTreeMap::new();
-        for chunk in chunks {
-            head(&mut answer.id, chunk.id);
-            head(&mut answer.model, chunk.model);
-            answer.usage = chunk.usage.or(answer.usage);
-            answer.extra.extend(chunk.extra);
-            for piece in chunk.choices {
-                let choice = choices.entry(piece.index).or_default();
-                choice.index = piece.index;
-                choice.text.push_str(&piece.text);
-                choice.finish_reason = piece.finish_reason.or(choice.finish_reason.take());
-                extend(&mut choice.logprobs, piece.logprobs);
-                choice.extra.extend(piece.extra);
-            }
+        let mut gatherer = CompletionGatherer::default();
+        chunks.into_iter().for_each(|chunk| gatherer.add(chunk));
+        gatherer.into_answer()
+    }
+}
+
+/// Puts an answer together while its pieces come, and keeps no piece.
+#[derive(Debug, Clone, Default)]
+pub struct CompletionGatherer {
+    answer: CompletionAnswer,
+    choices: BTreeMap<u32, CompletionChoice>,
+}
+
+impl CompletionGatherer {
+    /// Takes the next piece.
+    pub fn add(&mut self, chunk: CompletionAnswer) {
+        let answer = &mut self.answer;
+        head(&mut answer.id, chunk.id);
+        head(&mut answer.model, chunk.model);
+        answer.usage = chunk.usage.or(answer.usage.take());
+        answer.extra.extend(chunk.extra);
+        for piece in chunk.choices {
+            let choice = self.choices.entry(piece.index).or_default();
+            choice.index = piece.index;
+            choice.text.push_str(&piece.text);
+            choice.finish_reason = piece.finish_reason.or(choice.finish_reason.take());
+            extend(&mut choice.logprobs, piece.logprobs);
+            choice.extra.extend(piece.extra);
         }
-        answer.choices = choices.into_values().collect();
-        answer
+    }
+
+    /// The answer as far as it came, its choices in the order of their indices.
+    pub fn into_answer(self) -> CompletionAnswer {
+        CompletionAnswer {
+            choices: self.choices.into_values().collect(),
+            ..self.answer
+        }
     }
 }
 
@@ -131,8 +169,8 @@ pub(super) trait Chunk: DeserializeOwned + Send {
 
     fn of_whole(whole: Self::Whole) -> Self;
 
-    /// The choices that ended with this piece.
-    fn ended(&self, all: &mut BTreeSet<u32>);
+    /// The choices that this piece is about, and whether each ended with it.
+    fn choices(&self) -> impl Iterator<Item = (u32, bool)>;
 }
 
 impl Chunk for ChatChunk {
@@ -178,13 +216,9 @@ impl Chunk for ChatChunk {
         }
     }
 
-    fn ended(&self, all: &mut BTreeSet<u32>) {
-        all.extend(
-            self.choices
-                .iter()
-                .filter(|c| c.finish_reason.is_some())
-                .map(|c| c.index),
-        );
+    fn choices(&self) -> impl Iterator<Item = (u32, bool)> {
+        let about = |c: &ChatChunkChoice| (c.index, c.finish_reason.is_some());
+        self.choices.iter().map(about)
     }
 }
 
@@ -195,13 +229,9 @@ impl Chunk for CompletionAnswer {
         whole
     }
 
-    fn ended(&self, all: &mut BTreeSet<u32>) {
-        all.extend(
-            self.choices
-                .iter()
-                .filter(|c| c.finish_reason.is_some())
-                .map(|c| c.index),
-        );
+    fn choices(&self) -> impl Iterator<Item = (u32, bool)> {
+        let about = |c: &CompletionChoice| (c.index, c.finish_reason.is_some());
+        self.choices.iter().map(about)
     }
 }
 
@@ -242,7 +272,16 @@ impl<C: Chunk> Decode<C> for Pieces<C> {
             return Err(Error::Api(Box::new(failure)));
         }
         let chunk: C = http::parse(STREAM, data.as_bytes(), &self.known)?;
-        chunk.ended(&mut self.ended);
+        for (index, ended) in chunk.choices() {
+            if index as usize >= self.wanted {
+                let reason = format!("choice {index}, where {} were asked for", self.wanted);
+                let url = STREAM.to_owned();
+                return Err(Error::BadAnswer { url, reason });
+            }
+            if ended {
+                self.ended.insert(index);
+            }
+        }
         out.push_back(chunk);
         Ok(false)
     }

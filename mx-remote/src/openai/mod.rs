@@ -16,6 +16,7 @@ pub use chat::{
     MessageContent, Usage,
 };
 pub use completions::{CompletionAnswer, CompletionChoice, CompletionPrompt, CompletionRequest};
+pub use gather::{ChatGatherer, CompletionGatherer};
 pub use kind::{Endpoint, ServerKind};
 pub use logprobs::{Logprobs, TokenLogprob};
 pub use models::{Detected, OfferedModel};

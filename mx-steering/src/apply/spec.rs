@@ -165,6 +165,50 @@ impl Steer {
     }
 }
 
+impl SteeringSpec {
+    /// Checks the numbers that can be judged without vectors and model: strengths, schedules, what operators and
+    /// conditions state.
+    ///
+    /// # Errors
+    /// [`SteeringError::NotFinite`] and [`SteeringError::OutOfRange`].
+    pub fn check(&self) -> Result<(), SteeringError> {
+        for steer in &self.vectors {
+            let name = match &steer.vector {
+                VectorRef::Reference(name) => name,
+                VectorRef::Inline(_) => "the inline vector",
+            };
+            let strengths = steer.layer_strengths.values().chain(&steer.strength);
+            for strength in strengths {
+                finite(|| format!("strength of {name}"), *strength)?;
+            }
+            match &steer.operator {
+                Operator::Clamp { value } => finite(|| "clamp value".to_owned(), *value)?,
+                Operator::Rotate { degrees, .. } | Operator::RotateTo { degrees, .. } => {
+                    finite(|| "degrees".to_owned(), *degrees as f32)?;
+                }
+                _ => {}
+            }
+            let thresholds = steer.condition.iter().map(|condition| condition.threshold);
+            let prompts = steer.prompt_condition.iter().map(|prompt| prompt.threshold);
+            for threshold in thresholds.chain(prompts) {
+                finite(|| "threshold of the condition".to_owned(), threshold)?;
+            }
+            steer.schedule.pieces()?;
+        }
+        Ok(())
+    }
+}
+
+fn finite(what: impl Fn() -> String, given: f32) -> Result<(), SteeringError> {
+    match given.is_finite() {
+        true => Ok(()),
+        false => Err(SteeringError::NotFinite {
+            what: what(),
+            given,
+        }),
+    }
+}
+
 impl From<Steer> for SteeringSpec {
     fn from(steer: Steer) -> Self {
         SteeringSpec {

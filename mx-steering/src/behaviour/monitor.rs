@@ -67,6 +67,30 @@ impl Default for MonitorOptions {
     }
 }
 
+impl MonitorOptions {
+    /// Checks what can be known without a model.
+    ///
+    /// # Errors
+    /// [`SteeringError::OutOfRange`] for a threshold outside 0 to 1, [`SteeringError::NotFinite`] for a strength that is
+    /// no number.
+    pub fn check(&self) -> Result<(), SteeringError> {
+        if !(0.0..=1.0).contains(&self.threshold) {
+            return Err(SteeringError::OutOfRange {
+                name: "threshold",
+                given: self.threshold,
+                range: "in [0, 1]",
+            });
+        }
+        match self.strength.is_finite() {
+            true => Ok(()),
+            false => Err(SteeringError::NotFinite {
+                what: "strength of a behaviour".to_owned(),
+                given: self.strength,
+            }),
+        }
+    }
+}
+
 /// The score of one token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Drift {
@@ -148,13 +172,7 @@ impl Monitor {
                 range: "below the number of features",
             });
         }
-        if !(0.0..=1.0).contains(&options.threshold) {
-            return Err(SteeringError::OutOfRange {
-                name: "threshold",
-                given: options.threshold,
-                range: "in [0, 1]",
-            });
-        }
+        options.check()?;
         let squares = behaviour.baseline.values().map(|z| f64::from(*z).powi(2));
         Ok(Monitor {
             behaviour: Arc::clone(behaviour),

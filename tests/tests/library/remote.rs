@@ -178,8 +178,135 @@ fn the_native_service_gets_a_policy() {
     assert!(head.starts_with("POST /policies/run"), "{head}");
     assert_eq!(body["policy"]["sampling"]["method"], "ads");
     assert_eq!(body["policy"]["sampling"]["ads_beta"], 0.2);
-    assert_eq!(body["policy"]["constraints"]["regex_pattern"], "a+");
+    // The service searches: the pattern of a request is that of the whole text.
+    assert_eq!(
+        body["policy"]["constraints"]["regex_pattern"],
+        r"\A(?:a+)\Z"
+    );
     assert_eq!(body["policy"]["optimization"]["best_of_n"], 2);
+}
+
+#[test]
+fn the_native_service_is_told_everything_or_refused() {
+    let answer = json!({"output": "no number", "accepted": true, "score": 1.0, "tokens": 1, "trace": {"stage": 1}});
+    let server = Server::start(200, &answer);
+    let client = Client::builder()
+        .base_url(&server.url)
+        .key("ax_secret")
+        .build();
+    for (field, value) in [
+        ("raw", json!(true)),
+        ("on_overflow", json!("truncate_prompt")),
+        ("length_penalty", json!(0.5)),
+        ("draft_layers", json!(3)),
+        ("ensemble_weights", json!([1.0, 2.0])),
+        ("force_steering", json!(true)),
+    ] {
+        let request = json!({"prompt": "x", field: value});
+        let request: GenerateRequest = serde_json::from_value(request).unwrap();
+        let error = client.run(&request).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{field}: {error}");
+    }
+    assert!(server.asked.lock().unwrap().is_empty());
+    // What comes back is judged by the request's own constraint, whatever the service says of it.
+    let mut request = GenerateRequest::new("x")
+        .regex("[0-9]+")
+        .include_trace(true);
+    request.steering.steering_preset = Some("brevity".to_owned());
+    let answer = client.run(&request).unwrap();
+    assert!(
+        answer
+            .warnings
+            .iter()
+            .any(|w| w.code == "constraint_broken"),
+        "{:?}",
+        answer.warnings
+    );
+    let kept = serde_json::to_value(&answer).unwrap();
+    assert_eq!(kept["policy"]["trace"], json!({"stage": 1}));
+    let steering = server.last().1["policy"]["steering"].clone();
+    assert_eq!(steering, json!({"enabled": true, "preset": "brevity"}));
+    // The steering of a request replaces that of its policy.
+    let policy = json!({"steering": {"enabled": true, "vector_id": "old", "strength": 3.0}});
+    let mut request = GenerateRequest::new("x").policy(serde_json::from_value(policy).unwrap());
+    let layers = json!({"prompt": "x", "steering_vector": {"4": [1.0]}, "steering_strength": 2.0});
+    let layers: GenerateRequest = serde_json::from_value(layers).unwrap();
+    request.steering = layers.steering;
+    client.run(&request).unwrap();
+    let steering = server.last().1["policy"]["steering"].clone();
+    assert_eq!(
+        steering,
+        json!({"enabled": true, "strength": 2.0, "vector": {"4": [1.0]}})
+    );
+}
+
+#[test]
+fn parameters_of_absent_methods_are_named() {
+    let server = Server::start(200, &chat_answer());
+    let client = openai(&server, ServerKind::Vllm);
+    let request = json!({"prompt": "x", "beam_width": 3, "voting": "majority", "ads_beta": 0.2, "speculative_steps": 2});
+    let request: GenerateRequest = serde_json::from_value(request).unwrap();
+    let answer = client.run(&request).unwrap();
+    for name in ["beam_width", "voting", "ads_beta", "speculative_steps"] {
+        let named = |w: &mx::Warning| w.code == "no_effect" && w.message.starts_with(name);
+        assert!(answer.warnings.iter().any(named), "{name}");
+    }
+}
+
+#[test]
+fn an_answer_with_too_few_texts_is_an_error() {
+    let nothing = json!({"id": "1", "model": "m", "choices": []});
+    let server = Server::start(200, &nothing);
+    let client = openai(&server, ServerKind::Vllm);
+    let error = client.run(&GenerateRequest::new("x")).unwrap_err();
+    assert!(error.to_string().contains("choices has 0"), "{error}");
+    let server = Server::start(200, &chat_answer());
+    let error = openai(&server, ServerKind::Vllm)
+        .run(&GenerateRequest::new("x").n(2))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("choices has 1, wanted 2"),
+        "{error}"
+    );
+    for events in [&["[DONE]"][..], &[r#"{"choices": []}"#, "[DONE]"]] {
+        let server = Server::streams(events);
+        let client = openai(&server, ServerKind::Vllm);
+        let mut stream = client.request("x").stream().unwrap();
+        let error = stream.next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Remote, "{error}");
+        assert!(stream.next().is_none());
+    }
+    let server = Server::streams(&[&piece(7, "who", None), "[DONE]"]);
+    let client = openai(&server, ServerKind::Vllm);
+    let error = client.request("x").stream().unwrap().next().unwrap();
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("choice 7"), "{error}");
+}
+
+#[test]
+fn every_output_that_a_server_does_not_end_is_cancelled() {
+    let half = [
+        piece(0, "a", Some("stop")),
+        piece(1, "b", None),
+        piece(2, "c", None),
+    ];
+    let half: Vec<&str> = half.iter().map(String::as_str).collect();
+    let server = Server::streams(&half);
+    let client = openai(&server, ServerKind::Vllm);
+    let mut stream = client.request("x").n(3).stream().unwrap();
+    assert!(stream.by_ref().any(|chunk| chunk.is_err()));
+    let answer = stream.into_generation();
+    let ends: Vec<_> = answer.choices.iter().map(|c| c.finish_reason).collect();
+    let cancelled = FinishReason::Cancelled;
+    assert_eq!(ends, [FinishReason::Stop, cancelled, cancelled]);
+    // One that says that it has said everything is taken at its word, with a warning.
+    let server = Server::streams(&[&piece(0, "a", None), "[DONE]"]);
+    let client = openai(&server, ServerKind::Vllm);
+    let mut stream = client.request("x").stream().unwrap();
+    assert!(stream.by_ref().all(|chunk| chunk.is_ok()));
+    let answer = stream.into_generation();
+    assert_eq!(answer.finish_reason, FinishReason::Stop);
+    assert!(answer.warnings.iter().any(|w| w.code == "finish_reason"));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use anyhow::Context;
 use mx_runtime::files::ModelFiles;
-use mx_runtime::model::TextParts;
 use mx_runtime::source::{self, ModelRef, NoProgress, Store};
-use mx_runtime::tokenizer::{Specials, Tokenizer};
+use mx_runtime::tokenizer::{BpeTokenizer, GgufVocab, Specials, Tokenizer, TokenizerLimits};
+use mx_runtime::weights::Gguf;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// Token bytes, the ids that end a sequence, and the tokenizer they come from.
 #[derive(Debug)]
@@ -21,21 +23,24 @@ pub struct Words {
 }
 
 impl Words {
-    /// Reads the vocabulary of a model file or folder.
+    /// Reads the vocabulary of a `.gguf` file, of a folder of a model, or of a `tokenizer.json`.
+    ///
+    /// Only the tokenizer must be one that can be read: the model may be of any architecture, and its weights need not
+    /// be there.
     ///
     /// # Errors
-    /// For a model that cannot be read, that has no tokenizer, or that names no end.
+    /// For files that cannot be read, that hold no tokenizer, or that name no end.
     pub fn read(model: &Path) -> anyhow::Result<Self> {
-        let files = ModelFiles::open(model)?;
-        let tokenizer = TextParts::read(&files)?.tokenizer;
-        let tokenizer = tokenizer
-            .with_context(|| format!("{}: the model has no tokenizer", model.display()))?;
+        let tokenizer = read_tokenizer(model)?;
         let mut eos = tokenizer.special_tokens().eos.clone();
-        eos.extend(files.config().eos_tokens.iter().copied());
+        // Known for architectures that can be run; others have what the tokenizer says.
+        if let Ok(files) = ModelFiles::open(model) {
+            eos.extend(files.config().eos_tokens.iter().copied());
+        }
         eos.sort_unstable();
         eos.dedup();
         let name = model.file_stem().unwrap_or_default().to_string_lossy();
-        Self::new(name.into_owned(), tokenizer, eos)
+        Self::new(name.into_owned(), Arc::new(tokenizer), eos)
     }
 
     /// The vocabulary of a tokenizer.
@@ -68,6 +73,53 @@ impl Words {
     }
 }
 
+/// The tokenizer of a model, by the kind of its file.
+fn read_tokenizer(model: &Path) -> anyhow::Result<BpeTokenizer> {
+    if model.join(TOKENIZER_FILE).exists() {
+        return Ok(BpeTokenizer::from_dir(model)?);
+    }
+    if model
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
+        let config = model.with_file_name("tokenizer_config.json");
+        let config = config.exists().then_some(config);
+        return Ok(BpeTokenizer::from_file(model, config.as_deref())?);
+    }
+    let file = match model.is_dir() {
+        true => only_gguf(model)?,
+        false => model.to_owned(),
+    };
+    let gguf = Gguf::open(&file)?;
+    let vocabulary = GgufVocab::from_metadata(gguf.metadata())?
+        .with_context(|| format!("{}: the file has no tokenizer", file.display()))?;
+    Ok(BpeTokenizer::from_gguf(
+        vocabulary,
+        &TokenizerLimits::default(),
+    )?)
+}
+
+/// The one `.gguf` file of a folder.
+fn only_gguf(folder: &Path) -> anyhow::Result<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "gguf")
+        {
+            files.push(path);
+        }
+    }
+    let (Some(file), true) = (files.pop(), files.is_empty()) else {
+        anyhow::bail!(
+            "{}: wanted {TOKENIZER_FILE} or one .gguf file",
+            folder.display()
+        );
+    };
+    Ok(file)
+}
+
 /// The file of a model: the default model, a path, or a name in the model folder. Nothing is fetched.
 ///
 /// # Errors
@@ -89,4 +141,35 @@ pub fn find_model(name: Option<&str>) -> anyhow::Result<PathBuf> {
         &mut NoProgress,
     );
     Ok(found.with_context(|| format!("model {name}"))?.path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::Words;
+    use std::path::Path;
+
+    #[test]
+    fn a_tokenizer_needs_no_model() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
+        let folder = data.join("tiny_tokenizers/spbpe_384");
+        for place in [folder.clone(), folder.join("tokenizer.json")] {
+            let words = Words::read(&place).unwrap();
+            assert_eq!((words.bytes.len(), words.eos.len()), (384, 1));
+            let tokens = words.encode("a b").unwrap();
+            let bytes: Vec<u8> = tokens
+                .iter()
+                .flat_map(|&token| words.bytes[token as usize].clone().unwrap())
+                .collect();
+            assert_eq!(bytes, b"a b");
+        }
+    }
+
+    #[test]
+    fn what_holds_no_tokenizer_says_so() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
+        let error = Words::read(&data.join("tiny_tokenizers")).unwrap_err();
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    }
 }

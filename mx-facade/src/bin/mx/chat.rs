@@ -22,6 +22,7 @@ Ctrl-C stops an answer, arrow keys walk through earlier lines.";
 pub(crate) fn run(flags: &ChatFlags) -> anyhow::Result<u8> {
     let mut request = load::apply(&flags.sampling, GenerateRequest::default())?;
     request.max_tokens.get_or_insert(MAX_TOKENS);
+    mx::request::Settings::check(&request)?;
     let interrupt = Interrupt::install()?;
     let client = load::client(&flags.model, &interrupt)?;
     let mut chat = Chat {

@@ -26,7 +26,8 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
         policy::name_models(&policy, &mut named);
         request = request.policy(policy);
     }
-    let mut client = load::for_request(&flags.model, &flags.route, &named, &interrupt)?;
+    let checked = std::slice::from_ref(&request);
+    let mut client = load::for_request(&flags.model, &flags.route, checked, &named, &interrupt)?;
     if flags.allow_code_execution {
         client.set_code_execution(Some(CodeLimits::default()));
     }
@@ -41,10 +42,9 @@ pub(crate) fn run(flags: &GenerateFlags) -> anyhow::Result<u8> {
             ends_with_newline = chunk.text.ends_with('\n');
         }
     }
-    let mut generation = run.into_generation();
-    if let (Some(file), Some(trace)) = (&flags.strategy.trace, generation.trace.take()) {
-        trace::write(file, &trace)?;
-        generation.trace = Some(trace);
+    let generation = run.into_generation();
+    if let Some(file) = &flags.strategy.trace {
+        trace::keep(file, &generation)?;
     }
     if flags.json {
         terminal::data(&(serde_json::to_string_pretty(&generation)? + "\n"))?;

@@ -39,14 +39,22 @@ pub(crate) fn resolve(
     Ok(resolved.map_err(mx::Error::from)?)
 }
 
-/// A client for a request, with the models loaded that it needs; says on stderr which route it takes.
+/// A client with the models loaded that `request` names; says on stderr which route it takes. What can be known of the
+/// requests `checked` is checked before.
 pub(crate) fn for_request(
     flags: &ModelFlags,
     route: &RouteFlags,
+    checked: &[GenerateRequest],
     request: &GenerateRequest,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Client> {
+    for request in checked {
+        request.check()?;
+    }
     let mut client = route.builder()?.model(&flags.model).build();
+    for request in checked {
+        client.check(request)?;
+    }
     let remote = client.route()? == Route::Remote;
     if remote && !flags.quiet {
         let server = client.server_name()?;

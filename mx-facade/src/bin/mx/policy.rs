@@ -462,11 +462,12 @@ impl RunFlags {
         policies: impl IntoIterator<Item = &'a Policy>,
     ) -> anyhow::Result<(mx::Client, Interrupt)> {
         let interrupt = Interrupt::install()?;
-        let mut request = request.clone();
+        let (mut named, mut checked) = (request.clone(), Vec::new());
         for policy in policies {
-            name_models(policy, &mut request);
+            name_models(policy, &mut named);
+            checked.push(request.clone().policy(policy.clone()));
         }
-        let mut client = load::for_request(&self.model, &self.route, &request, &interrupt)?;
+        let mut client = load::for_request(&self.model, &self.route, &checked, &named, &interrupt)?;
         if self.allow_code_execution {
             client.set_code_execution(Some(CodeLimits::default()));
         }

@@ -5,11 +5,12 @@ use crate::interrupt::Interrupt;
 use crate::{load, terminal};
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use mx::Client;
+use mx::policy::PolicyTrace;
 use mx::runtime::model::EngineChoice;
 use mx::trace::{
     self, Diff, Divergence, Likely, Limits, ModelRecord, Standing, Trace, TraceStep, Verdict, Why,
 };
+use mx::{Client, Generation};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -86,7 +87,29 @@ pub(crate) fn run(command: &TraceCommand) -> anyhow::Result<u8> {
 }
 
 /// Writes a trace as indented JSON.
-pub(crate) fn write(file: &Path, trace: &Trace) -> anyhow::Result<()> {
+/// Writes the trace of an answer. A trace of the service's is written as it came, and said to be one.
+pub(crate) fn keep(file: &Path, answer: &Generation) -> anyhow::Result<()> {
+    let served = match answer.policy.as_ref().and_then(|run| run.trace.as_ref()) {
+        Some(PolicyTrace::Remote(trace)) => Some(trace),
+        _ => None,
+    };
+    match (&answer.trace, served) {
+        (Some(trace), _) => write(file, trace),
+        (None, Some(trace)) => {
+            let name = file.display();
+            terminal::warn(format!(
+                "{name} holds the trace of the service, in its own form"
+            ));
+            write(file, trace)
+        }
+        (None, None) => {
+            terminal::warn("the answer came without a trace: none is written");
+            Ok(())
+        }
+    }
+}
+
+fn write(file: &Path, trace: &impl serde::Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(trace)? + "\n";
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }

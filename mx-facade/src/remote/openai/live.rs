@@ -1,25 +1,31 @@
 //! An answer that comes piece by piece.
 
+use super::super::Conformance;
 use super::{Asked, Body};
 use crate::error::Error;
 use crate::generation::{Chunk, FinishReason, Generation};
 use crate::request::GenerateRequest;
-use mx_remote::openai::{ChatAnswer, ChatChunk, CompletionAnswer};
+use mx_remote::openai::{ChatChunk, ChatGatherer, CompletionAnswer, CompletionGatherer};
 use mx_remote::{BlockingEvents, Cancel, OpenAi};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// The pieces of an answer, as they come.
 pub(crate) struct Live {
     asked: Asked,
     pieces: Pieces,
+    conformance: Conformance,
     ready: VecDeque<Chunk>,
-    /// Whether the caller stopped it.
-    cancelled: bool,
+    /// Outputs of which something came.
+    seen: BTreeSet<u32>,
+    /// Whether the server said that it has said everything.
+    complete: bool,
+    /// Whether nothing more comes.
+    over: bool,
 }
 
 enum Pieces {
-    Chat(BlockingEvents<ChatChunk>, Vec<ChatChunk>),
-    Completion(BlockingEvents<CompletionAnswer>, Vec<CompletionAnswer>),
+    Chat(BlockingEvents<ChatChunk>, ChatGatherer),
+    Completion(BlockingEvents<CompletionAnswer>, CompletionGatherer),
 }
 
 impl Live {
@@ -32,21 +38,25 @@ impl Live {
         cancel: Cancel,
     ) -> Result<Self, Error> {
         let asked = Asked::new(client, model, request, seed)?;
+        let conformance = Conformance::new(request)?;
         let pieces = match &asked.body {
             Body::Chat(body) => {
                 let events = client.chat_stream(body).cancel(cancel).wait()?;
-                Pieces::Chat(events, Vec::new())
+                Pieces::Chat(events, ChatGatherer::default())
             }
             Body::Completion(body) => {
                 let events = client.complete_stream(body).cancel(cancel).wait()?;
-                Pieces::Completion(events, Vec::new())
+                Pieces::Completion(events, CompletionGatherer::default())
             }
         };
         Ok(Live {
             asked,
             pieces,
+            conformance,
             ready: VecDeque::new(),
-            cancelled: false,
+            complete: false,
+            over: false,
+            seen: BTreeSet::new(),
         })
     }
 
@@ -55,21 +65,30 @@ impl Live {
             if let Some(chunk) = self.ready.pop_front() {
                 return Some(Ok(chunk));
             }
-            match self.read()? {
-                Ok(()) => {}
-                Err(error) if error.is_cancelled() => {
-                    self.cancelled = true;
-                    return None;
+            if self.over {
+                return None;
+            }
+            match self.read() {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    self.over = true;
+                    return (!error.is_cancelled()).then(|| Err(error.into()));
                 }
-                Err(error) => return Some(Err(error.into())),
+                None => {
+                    (self.over, self.complete) = (true, true);
+                    if let Err(error) = self.asked.enough(self.seen.len()) {
+                        return Some(Err(error));
+                    }
+                }
             }
         }
     }
 
     /// Takes the next piece apart into chunks.
     fn read(&mut self) -> Option<Result<(), mx_remote::Error>> {
-        let ready = &mut self.ready;
+        let (ready, all) = (&mut self.ready, &mut self.seen);
         let mut add = |index: u32, text: String, finish: &Option<String>| {
+            all.insert(index);
             let finish_reason = finish
                 .as_deref()
                 .map(|reason| super::super::finish_reason(Some(reason), &mut Vec::new()));
@@ -92,7 +111,7 @@ impl Live {
                     let text = choice.delta.content.clone().unwrap_or_default();
                     add(choice.index, text, &choice.finish_reason);
                 }
-                seen.push(piece);
+                seen.add(piece);
             }
             Pieces::Completion(events, seen) => {
                 let piece = match events.next()? {
@@ -102,30 +121,24 @@ impl Live {
                 for choice in &piece.choices {
                     add(choice.index, choice.text.clone(), &choice.finish_reason);
                 }
-                seen.push(piece);
+                seen.add(piece);
             }
         }
         Some(Ok(()))
     }
 
-    /// The answer as far as it came.
+    /// The answer as far as it came. Outputs that the server had not ended are cancelled, unless it said that it has said
+    /// everything.
     pub(crate) fn into_generation(self) -> Generation {
-        let mut ended = true;
-        let mut generation = match self.pieces {
-            Pieces::Chat(_, seen) => {
-                let answer = ChatAnswer::gather(seen);
-                ended &= answer.choices.iter().all(|c| c.finish_reason.is_some());
-                self.asked.chat(answer)
-            }
-            Pieces::Completion(_, seen) => {
-                let answer = CompletionAnswer::gather(seen);
-                ended &= answer.choices.iter().all(|c| c.finish_reason.is_some());
-                self.asked.completion(answer)
-            }
+        let cut = match self.complete {
+            true => None,
+            false => Some(FinishReason::Cancelled),
         };
-        if self.cancelled || !ended {
-            generation.finish_reason = FinishReason::Cancelled;
-        }
-        generation
+        let mut answer = match self.pieces {
+            Pieces::Chat(_, seen) => self.asked.chat(seen.into_answer(), cut),
+            Pieces::Completion(_, seen) => self.asked.completion(seen.into_answer(), cut),
+        };
+        self.conformance.judge(&mut answer);
+        answer
     }
 }

@@ -7,7 +7,7 @@ pub(super) use live::Live;
 
 use super::{Answer, named};
 use crate::error::Error;
-use crate::generation::{Choice, Generation, Usage, Warning};
+use crate::generation::{Choice, FinishReason, Generation, Usage, Warning};
 use crate::request::{GenerateRequest, Method, Prompt};
 use mx_remote::OpenAi;
 use mx_remote::openai::{
@@ -22,6 +22,8 @@ const LARGEST_SEED: u64 = (1 << 31) - 1;
 pub(super) struct Asked {
     body: Body,
     seed: u64,
+    /// Number of texts.
+    wanted: usize,
     method: Option<Method>,
     settings: Map<String, Value>,
     server: (&'static str, String),
@@ -50,11 +52,13 @@ pub(super) fn generate(
     Ok(match &asked.body {
         Body::Chat(body) => {
             let answer = client.chat(body).wait()?;
-            asked.chat(answer)
+            asked.enough(answer.choices.len())?;
+            asked.chat(answer, None)
         }
         Body::Completion(body) => {
             let answer = client.complete(body).wait()?;
-            asked.completion(answer)
+            asked.enough(answer.choices.len())?;
+            asked.completion(answer, None)
         }
     })
 }
@@ -98,40 +102,68 @@ impl Asked {
         let note = |note: &mx_remote::openai::Note| {
             Warning::new("remote", format!("{}: {}", note.field, note.text))
         };
+        let mut notes: Vec<_> = plan.notes.iter().map(note).collect();
+        words::name_what_has_no_effect(request, &mut notes);
         Ok(Asked {
             body,
             seed,
+            wanted: request.controls.n.unwrap_or(1),
             method: request.sampling_method,
             settings,
             server: (client.kind().name(), client.base_url().to_owned()),
-            warnings: plan.notes.iter().map(note).collect(),
+            warnings: notes,
         })
     }
 
-    fn chat(self, answer: ChatAnswer) -> Generation {
+    /// Refuses an answer of fewer texts than were asked for.
+    fn enough(&self, texts: usize) -> Result<(), Error> {
+        match texts >= self.wanted {
+            true => Ok(()),
+            false => Err(Error::from(mx_remote::Error::BadAnswer {
+                url: self.server.1.clone(),
+                reason: format!("choices has {texts}, wanted {}", self.wanted),
+            })),
+        }
+    }
+
+    /// The whole answer. `cut` is why a text ended of which the server does not say it.
+    fn chat(self, answer: ChatAnswer, cut: Option<FinishReason>) -> Generation {
         let texts = answer.choices.into_iter().map(|choice| Text {
             text: choice.message.text(),
             finish_reason: choice.finish_reason,
             logprobs: choice.logprobs,
         });
-        self.answer(answer.model, texts.collect(), answer.usage.as_ref())
+        self.answer(answer.model, texts.collect(), answer.usage.as_ref(), cut)
     }
 
-    fn completion(self, answer: CompletionAnswer) -> Generation {
+    fn completion(self, answer: CompletionAnswer, cut: Option<FinishReason>) -> Generation {
         let texts = answer.choices.into_iter().map(|choice| Text {
             text: choice.text,
             finish_reason: choice.finish_reason,
             logprobs: choice.logprobs,
         });
-        self.answer(answer.model, texts.collect(), answer.usage.as_ref())
+        self.answer(answer.model, texts.collect(), answer.usage.as_ref(), cut)
     }
 
-    fn answer(self, model: String, texts: Vec<Text>, usage: Option<&Counted>) -> Generation {
+    fn answer(
+        self,
+        model: String,
+        texts: Vec<Text>,
+        usage: Option<&Counted>,
+        cut: Option<FinishReason>,
+    ) -> Generation {
         let mut warnings = self.warnings;
+        if cut.is_none() && texts.iter().any(|text| text.finish_reason.is_none()) {
+            let message = "the server does not say why its text ended";
+            warnings.push(Warning::new("finish_reason", message));
+        }
         let choices: Vec<_> = texts
             .into_iter()
             .map(|text| Choice {
-                finish_reason: super::finish_reason(text.finish_reason.as_deref(), &mut warnings),
+                finish_reason: match (text.finish_reason.as_deref(), cut) {
+                    (None, Some(cut)) => cut,
+                    (reason, _) => super::finish_reason(reason, &mut warnings),
+                },
                 served_logprobs: text.logprobs.map(|all| all.tokens).unwrap_or_default(),
                 text: text.text,
                 ..Choice::default()

@@ -2,7 +2,10 @@
 
 use super::super::{named, refuse, sampling};
 use crate::error::Error;
-use crate::request::{Constraints, Content, GenerateRequest, GrammarSyntax, Method, Prompt};
+use crate::generation::Warning;
+use crate::request::{
+    Constraints, Content, Controls, GenerateRequest, GrammarSyntax, Method, Overflow, Prompt,
+};
 use mx_remote::openai::{ChatMessage, Constraint, JsonSchema, Params};
 use serde_json::Value;
 
@@ -24,11 +27,30 @@ const NAMES: [(&str, &str); 14] = [
     ("logit_bias", "logit_bias"),
 ];
 
-/// Refuses what OpenAI's protocol has no words for.
+/// Refuses what OpenAI's protocol has no words for. Every field of a request is named here or in [`params`], so that a new
+/// one is not forgotten.
 pub(super) fn check(request: &GenerateRequest) -> Result<(), Error> {
     let rows = "it works on rows of logits, which the server does not hand out";
-    let controls = &request.controls;
-    if let Some(method) = request.sampling_method
+    let GenerateRequest {
+        prompt: _,
+        system: _,
+        raw: _,
+        max_tokens: _,
+        sampling_method,
+        sampling: _,
+        controls,
+        constraints: _,
+        steering,
+        // Run by a policy, before this.
+        checks: _,
+        seed: _,
+        stop: _,
+        ignore_eos: _,
+        on_overflow,
+        include_trace,
+        unknown: _,
+    } = request;
+    if let Some(method) = *sampling_method
         && !method.is_local()
         && method != Method::Guided
     {
@@ -44,15 +66,56 @@ pub(super) fn check(request: &GenerateRequest) -> Result<(), Error> {
     )?;
     refuse(!controls.must_include.is_empty(), "must_include", rows)?;
     refuse(
-        !request.steering.is_empty(),
+        !steering.is_empty(),
         "steering",
         "OpenAI's protocol has no field for it",
     )?;
     refuse(
-        request.include_trace == Some(true),
+        *on_overflow == Some(Overflow::TruncatePrompt),
+        "on_overflow",
+        "OpenAI's protocol has no field for it",
+    )?;
+    refuse(
+        *include_trace == Some(true),
         "include_trace",
         "the server does not say what it did",
     )
+}
+
+/// Parameters of methods that [`check`] refuses: beside any other method they do nothing.
+pub(super) fn name_what_has_no_effect(request: &GenerateRequest, warnings: &mut Vec<Warning>) {
+    let Controls {
+        n: _,
+        best_of_n: _,
+        logprobs: _,
+        ads_subset_size,
+        ads_beta,
+        beam_width,
+        length_penalty,
+        must_include: _,
+        draft_model: _,
+        drafter: _,
+        draft_layers,
+        speculative_steps,
+        ensemble_models: _,
+        ensemble_weights,
+        voting,
+    } = &request.controls;
+    for (name, given) in [
+        ("ads_subset_size", ads_subset_size.is_some()),
+        ("ads_beta", ads_beta.is_some()),
+        ("beam_width", beam_width.is_some()),
+        ("length_penalty", length_penalty.is_some()),
+        ("draft_layers", draft_layers.is_some()),
+        ("speculative_steps", speculative_steps.is_some()),
+        ("ensemble_weights", !ensemble_weights.is_empty()),
+        ("voting", voting.is_some()),
+    ] {
+        if given {
+            let message = format!("{name} has no effect without the method it belongs to");
+            warnings.push(Warning::new("no_effect", message));
+        }
+    }
 }
 
 pub(super) fn params(request: &GenerateRequest, seed: u64) -> Result<Params, Error> {

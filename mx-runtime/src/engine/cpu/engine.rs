@@ -105,7 +105,13 @@ impl CpuEngine {
         CpuEngine::supports(config)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let mut pool = ThreadPool::new(options.threads.unwrap_or(processors))?;
-        let weights = Weights::load(config, checkpoint, options.quantize, &mut pool)?;
+        let weights = Weights::load(
+            config,
+            checkpoint,
+            options.quantize,
+            options.exact,
+            &mut pool,
+        )?;
         let format = if options.exact {
             KvFormat::F32
         } else {

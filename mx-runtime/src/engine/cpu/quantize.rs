@@ -35,6 +35,8 @@ pub struct ActBlock {
     pub(crate) minus_8_sum: i32,
     /// `-128 · Σ q`: takes the offset out of 8-bit weights stored plus 128.
     pub(crate) minus_128_sum: i32,
+    /// Where the sum of a block with joined scales starts, see [`Self::joined_start`].
+    pub(crate) joined: i32,
 }
 
 impl ActBlock {
@@ -44,7 +46,14 @@ impl ActBlock {
         d_sum: 0.0,
         minus_8_sum: 0,
         minus_128_sum: 0,
+        joined: Self::joined_start(0),
     };
+
+    /// `Σ q` in the high half; in the low half `Σ q·w` for weights minus 8, plus 2¹⁵, so that the
+    /// products of a block (at most 32 · 127 · 8 in magnitude) never reach the high half.
+    const fn joined_start(sum: i32) -> i32 {
+        (sum << 16) + (1 << 15) - 8 * sum
+    }
 }
 
 /// Quantised activations `[rows, cols]`; a last block beyond `cols` is filled with zeros.
@@ -264,6 +273,7 @@ fn quantize_block<S: Simd>(s: S, x: &[f32; BLOCK], out: &mut ActBlock) {
     out.d_sum = out.d * sum as f32;
     out.minus_8_sum = -8 * sum;
     out.minus_128_sum = -128 * sum;
+    out.joined = ActBlock::joined_start(sum);
 }
 
 #[cfg(test)]

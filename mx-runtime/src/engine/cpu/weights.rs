@@ -72,6 +72,7 @@ impl Weights {
         config: &ModelConfig,
         checkpoint: &Checkpoint,
         quantize: Option<Format>,
+        exact: bool,
         pool: &mut ThreadPool,
     ) -> Result<Self, PackError> {
         let loader = Loader {
@@ -86,7 +87,10 @@ impl Weights {
             params.extend(LAYER_MATRICES.map(|part| Param::Layer(layer, part)));
         }
 
-        let mut packer = WeightPacker::new();
+        let mut packer = match exact {
+            true => WeightPacker::new(),
+            false => WeightPacker::new().joining_scales(),
+        };
         pool.region(|region| {
             params
                 .into_iter()

@@ -3,7 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::scores::{Scores, block};
 use crate::math;
+use crate::simd::BLOCK;
 
 /// One continuation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,41 +38,117 @@ fn order(a: &Candidate, b: &Candidate) -> Ordering {
         .then(a.token.cmp(&b.token))
 }
 
+/// What a beam may say next, with what it would score then.
+pub(super) enum Offer<'a, R> {
+    /// Every score, worked out.
+    Written { beam: usize, scores: Vec<f64> },
+    /// Scores worked out where they are read.
+    Read(Reading<'a, R>),
+}
+
+/// A row as a beam of a plain search reads it.
+pub(super) struct Reading<'a, R> {
+    pub(super) beam: usize,
+    /// Score of the beam so far.
+    pub(super) start: f64,
+    pub(super) row: &'a R,
+    /// Bits of the allowed tokens; end tokens do not go by them.
+    pub(super) mask: Option<Vec<u32>>,
+    pub(super) eos_tokens: &'a [u32],
+    pub(super) may_end: bool,
+}
+
+impl<R: Scores> Offer<'_, R> {
+    fn beam(&self) -> usize {
+        match self {
+            Self::Written { beam, .. } => *beam,
+            Self::Read(reading) => reading.beam,
+        }
+    }
+
+    fn vocab(&self) -> usize {
+        match self {
+            Self::Written { scores, .. } => scores.len(),
+            Self::Read(reading) => reading.row.len(),
+        }
+    }
+
+    #[inline]
+    fn score(&self, token: usize) -> f64 {
+        match self {
+            Self::Written { scores, .. } => scores[token],
+            Self::Read(reading) => reading.score(token),
+        }
+    }
+
+    /// No score of a block is larger.
+    fn bound(&self, block: usize) -> f64 {
+        match self {
+            Self::Written { .. } => f64::INFINITY,
+            Self::Read(reading) => reading.start + reading.row.bound(block),
+        }
+    }
+}
+
+impl<R: Scores> Reading<'_, R> {
+    fn score(&self, token: usize) -> f64 {
+        let allowed = match self.eos_tokens.contains(&(token as u32)) {
+            true => self.may_end,
+            false => self.mask.as_ref().is_none_or(|words| is_set(words, token)),
+        };
+        match allowed {
+            true => self.start + self.row.at(token),
+            false => f64::NEG_INFINITY,
+        }
+    }
+}
+
+/// Whether the bit of a token is 1.
+pub(super) fn is_set(words: &[u32], token: usize) -> bool {
+    (words[token / 32] >> (token % 32)) & 1 == 1
+}
+
 /// The best `count` continuations of all beams; with required phrases also, per beam, its own best `count`
 /// and every token that advances a phrase.
-pub(super) fn best<'a>(
-    rows: &[(usize, Vec<f64>)],
+pub(super) fn best<'a, R: Scores>(
+    offers: &[Offer<'_, R>],
     count: usize,
     extra: impl Fn(usize) -> &'a [u32],
     out: &mut Vec<Candidate>,
 ) {
     let mut constrained = false;
-    for (beam, row) in rows {
-        let first = out.len();
-        let wanted = extra(*beam);
+    for offer in offers {
+        let (beam, first) = (offer.beam(), out.len());
+        let wanted = extra(beam);
         constrained |= !wanted.is_empty();
-        let score = |token: &u32| row.get(*token as usize).copied();
         let advancing: Vec<Candidate> = wanted
             .iter()
-            .filter_map(|token| Some((*token, score(token)?)))
+            .filter(|token| (**token as usize) < offer.vocab())
+            .map(|token| (*token as usize, offer.score(*token as usize)))
             .filter(|(_, score)| *score > f64::NEG_INFINITY)
-            .map(|(token, score)| Candidate::new(*beam, token as usize, score))
+            .map(|(token, score)| Candidate::new(beam, token, score))
             .collect();
-        // Best first; what is no better than the last of enough is passed over with one comparison, which in a row in
-        // the order of the tokens settles ties too.
+        // Best first; what is no better than the last of enough is passed over with one comparison, whole blocks at
+        // once where their bound tells. In the order of the tokens that settles ties too.
         let mut least = f64::NEG_INFINITY;
-        for (token, score) in row.iter().enumerate() {
-            if *score <= least {
+        for at in 0..offer.vocab().div_ceil(BLOCK) {
+            if offer.bound(at) <= least {
                 continue;
             }
-            let own = &out[first..];
-            let at = own.partition_point(|other| other.score >= *score);
-            out.insert(first + at, Candidate::new(*beam, token, *score));
-            out.truncate(first + count);
-            if out.len() == first + count
-                && let Some(last) = out.last()
-            {
-                least = last.score;
+            for token in block(at, offer.vocab()) {
+                let score = offer.score(token);
+                if score <= least {
+                    continue;
+                }
+                let own = &out[first..];
+                let at = own.partition_point(|other| other.score >= score);
+                out.insert(first + at, Candidate::new(beam, token, score));
+                out.truncate(first + count);
+                if out.len() == first + count
+                    && let Some(last) = out.last()
+                {
+                    least = last.score;
+                }
             }
         }
         for candidate in advancing {
@@ -88,14 +166,14 @@ pub(super) fn best<'a>(
 /// Draws `count` continuations without replacement from `softmax(score)`, one uniform each, and sorts them. Fewer
 /// come when fewer have any weight, none when every row is dead.
 pub(super) fn sampled(
-    rows: &[(usize, Vec<f64>)],
+    rows: &[(usize, &[f64])],
     count: usize,
     mut uniform: impl FnMut() -> f64,
     out: &mut Vec<Candidate>,
 ) {
     let max = rows
         .iter()
-        .flat_map(|(_, row)| row)
+        .flat_map(|(_, row)| *row)
         .fold(f64::NEG_INFINITY, |max, &x| if x > max { x } else { max });
     if max == f64::NEG_INFINITY {
         return;

@@ -9,9 +9,9 @@ pub struct Hypothesis {
     pub score: f64,
     /// Plain sum of log-probabilities.
     pub logprob: f64,
-    /// Whether constraint and phrases are satisfied. `false` only where the length cut it off.
+    /// Whether constraint and phrases are satisfied. `false` only where the length cut it off, or its own end did.
     pub complete: bool,
-    /// Whether it ended with an end token.
+    /// Whether it ended with an end token, or by itself.
     pub ended: bool,
     pub(super) origin: (usize, u32),
 }

@@ -472,6 +472,25 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn pairs_bytes(self, from: &[u8; 64]) -> Self::H {
+            op!([
+                _mm256_loadu_si256(from.as_ptr().cast()),
+                _mm256_loadu_si256(from.as_ptr().add(32).cast())
+            ])
+        }
+
+        #[inline(always)]
+        fn dot_halves(self, x: Self::I, h: Self::H) -> Self::I {
+            op!({
+                let flip = _mm256_set1_epi32(1 << 15);
+                [
+                    _mm256_madd_epi16(_mm256_xor_si256(x[0], flip), h[0]),
+                    _mm256_madd_epi16(_mm256_xor_si256(x[1], flip), h[1]),
+                ]
+            })
+        }
+
+        #[inline(always)]
         fn pairs_i8(self, from: &[i8; 32]) -> Self::H {
             op!([
                 _mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())),

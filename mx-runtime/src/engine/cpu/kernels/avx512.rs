@@ -308,8 +308,56 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn dots_nibbles<const R: usize>(
+            self,
+            init: [i32; R],
+            w: &[__m512i; 8],
+            acts: &[ActBlock; R],
+        ) -> [__m512i; R] {
+            op!({
+                let mut acc = [_mm512_setzero_si512(); R];
+                for r in 0..R {
+                    acc[r] = _mm512_set1_epi32(init[r]);
+                }
+                for (k, w) in w.iter().enumerate() {
+                    for r in 0..R {
+                        let q = i32::from_le_bytes(acts[r].q[k].map(|q| q as u8));
+                        acc[r] = _mm512_dpbusd_epi32(acc[r], *w, _mm512_set1_epi32(q));
+                    }
+                }
+                acc
+            })
+        }
+
+        #[inline(always)]
+        fn dots_bytes<const R: usize>(
+            self,
+            w: &[__m512i; 8],
+            acts: &[ActBlock; R],
+        ) -> [__m512i; R] {
+            let mut init = [0; R];
+            for r in 0..R {
+                init[r] = acts[r].minus_128_sum;
+            }
+            self.dots_nibbles(init, w, acts)
+        }
+
+        #[inline(always)]
         fn pairs_i16(self, from: &[i16; 32]) -> __m512i {
             op!(_mm512_loadu_si512(from.as_ptr().cast()))
+        }
+
+        #[inline(always)]
+        fn pairs_bytes(self, from: &[u8; 64]) -> __m512i {
+            op!(_mm512_loadu_si512(from.as_ptr().cast()))
+        }
+
+        #[inline(always)]
+        fn dot_halves(self, x: __m512i, h: __m512i) -> __m512i {
+            op!(_mm512_madd_epi16(
+                _mm512_xor_si512(x, _mm512_set1_epi32(1 << 15)),
+                h
+            ))
         }
 
         #[inline(always)]

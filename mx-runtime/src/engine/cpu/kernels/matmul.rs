@@ -89,12 +89,48 @@ trait BlockFormat {
     type Block: Copy;
     /// Whether a minimum follows the scale.
     const MIN: bool;
+    /// Whether scale and minimum are joined, see [`super::super::pack`].
+    const JOINED: bool = false;
 
     fn blocks(panel: &[u8]) -> &[Self::Block];
     fn chunks(block: &Self::Block) -> &[[u8; 64]];
     fn scales(block: &Self::Block) -> &[[u8; 32]];
     fn load<S: Simd>(s: S, chunks: &[[u8; 64]]) -> [S::W; 8];
-    fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I;
+    fn dots<S: Simd, const R: usize>(s: S, w: &[S::W; 8], acts: &[ActBlock; R]) -> [S::I; R];
+
+    /// Adds the products of a block with R rows.
+    #[inline(always)]
+    fn add<S: Simd, const R: usize>(
+        s: S,
+        w: &[S::W; 8],
+        scales: &[[u8; 32]],
+        acts: &[ActBlock; R],
+        acc: &mut [S::F; R],
+    ) {
+        let dots = Self::dots::<S, R>(s, w, acts);
+        let d = s.load_f16_bytes(&scales[0]);
+        for r in 0..R {
+            let scale = s.mul(d, s.splat(acts[r].d));
+            acc[r] = s.fma(s.to_f32(dots[r]), scale, acc[r]);
+        }
+        if Self::MIN {
+            let m = s.load_f16_bytes(&scales[1]);
+            for r in 0..R {
+                acc[r] = s.fma(m, s.splat(acts[r].d_sum), acc[r]);
+            }
+        }
+    }
+    /// Scale and minimum of all rows, whose joined units are `unit`; zero without a minimum.
+    #[inline(always)]
+    fn scale_and_min<S: Simd>(s: S, scales: &[[u8; 32]], _unit: &[u8; 64]) -> (S::F, S::F) {
+        let min = if Self::MIN {
+            s.load_f16_bytes(&scales[1])
+        } else {
+            s.splat(0.0)
+        };
+        (s.load_f16_bytes(&scales[0]), min)
+    }
+
     /// The quantised values of one `k` of all rows, without offset.
     fn value<S: Simd>(s: S, chunks: &[[u8; 64]], k: usize) -> S::F;
 }
@@ -157,8 +193,8 @@ impl BlockFormat for Q8_0 {
     }
 
     #[inline(always)]
-    fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
-        s.dot_bytes(w, act)
+    fn dots<S: Simd, const R: usize>(s: S, w: &[S::W; 8], acts: &[ActBlock; R]) -> [S::I; R] {
+        s.dots_bytes(w, acts)
     }
 
     #[inline(always)]
@@ -192,8 +228,12 @@ impl BlockFormat for Q4_0 {
     }
 
     #[inline(always)]
-    fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
-        s.dot_nibbles(act.minus_8_sum, w, act)
+    fn dots<S: Simd, const R: usize>(s: S, w: &[S::W; 8], acts: &[ActBlock; R]) -> [S::I; R] {
+        let mut init = [0; R];
+        for r in 0..R {
+            init[r] = acts[r].minus_8_sum;
+        }
+        s.dots_nibbles(init, w, acts)
     }
 
     #[inline(always)]
@@ -227,13 +267,88 @@ impl BlockFormat for Q4_1 {
     }
 
     #[inline(always)]
-    fn dot<S: Simd>(s: S, w: &[S::W; 8], act: &ActBlock) -> S::I {
-        s.dot_nibbles(0, w, act)
+    fn dots<S: Simd, const R: usize>(s: S, w: &[S::W; 8], acts: &[ActBlock; R]) -> [S::I; R] {
+        s.dots_nibbles([0; R], w, acts)
     }
 
     #[inline(always)]
     fn value<S: Simd>(s: S, c: &[[u8; 64]], k: usize) -> S::F {
         nibble(s, c, k)
+    }
+}
+
+/// Q4_1 with joined scales: a block is an integer product of `[Σ q(w - 8), Σ q]` with
+/// `[d, m + 8d]` in units of its row.
+struct JoinedQ4_1;
+
+impl BlockFormat for JoinedQ4_1 {
+    type Block = [u8; 320];
+    const MIN: bool = true;
+    const JOINED: bool = true;
+
+    #[inline(always)]
+    fn blocks(panel: &[u8]) -> &[[u8; 320]] {
+        Q4_1::blocks(panel)
+    }
+
+    #[inline(always)]
+    fn chunks(block: &[u8; 320]) -> &[[u8; 64]] {
+        Q4_1::chunks(block)
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 320]) -> &[[u8; 32]] {
+        Q4_1::scales(block)
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, c: &[[u8; 64]]) -> [S::W; 8] {
+        load_nibbles(s, c)
+    }
+
+    #[inline(always)]
+    fn dots<S: Simd, const R: usize>(s: S, w: &[S::W; 8], acts: &[ActBlock; R]) -> [S::I; R] {
+        let mut init = [0; R];
+        for r in 0..R {
+            init[r] = acts[r].joined;
+        }
+        s.dots_nibbles(init, w, acts)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd, const R: usize>(
+        s: S,
+        w: &[S::W; 8],
+        scales: &[[u8; 32]],
+        acts: &[ActBlock; R],
+        acc: &mut [S::F; R],
+    ) {
+        let Some(pairs) = scales.as_flattened().first_chunk() else {
+            return;
+        };
+        let pairs = s.pairs_bytes(pairs);
+        let dots = Self::dots::<S, R>(s, w, acts);
+        for r in 0..R {
+            let product = s.to_f32(s.dot_halves(dots[r], pairs));
+            acc[r] = s.fma(product, s.splat(acts[r].d), acc[r]);
+        }
+    }
+
+    #[inline(always)]
+    fn scale_and_min<S: Simd>(s: S, scales: &[[u8; 32]], unit: &[u8; 64]) -> (S::F, S::F) {
+        let (mut d, mut min) = ([0.0; LANES], [0.0; LANES]);
+        let pairs = scales.as_flattened().as_chunks::<4>().0;
+        for ((pair, d), min) in pairs.iter().zip(&mut d).zip(&mut min) {
+            *d = f32::from(i16::from_le_bytes([pair[0], pair[1]]));
+            *min = f32::from(i16::from_le_bytes([pair[2], pair[3]]));
+        }
+        let unit = s.load_f32_bytes(unit);
+        (s.mul(s.load(&d), unit), s.mul(s.load(&min), unit))
+    }
+
+    #[inline(always)]
+    fn value<S: Simd>(s: S, c: &[[u8; 64]], k: usize) -> S::F {
+        s.sub(nibble(s, c, k), s.splat(8.0))
     }
 }
 
@@ -254,6 +369,7 @@ impl Task for Quantized<'_, '_> {
         match self.w.format() {
             Format::Q8_0 => quantized::<S, Q8_0>(s, self),
             Format::Q4_0 => quantized::<S, Q4_0>(s, self),
+            Format::Q4_1 if self.w.is_joined() => quantized::<S, JoinedQ4_1>(s, self),
             Format::Q4_1 => quantized::<S, Q4_1>(s, self),
             Format::F16 | Format::BF16 | Format::F32 => {}
         }
@@ -269,13 +385,16 @@ fn quantized<S: Simd, B: BlockFormat>(s: S, t: Quantized<'_, '_>) {
     for first in (0..tiles).step_by(group) {
         for (index, panel) in t.panels.clone().enumerate() {
             // A panel ends in less than a block of padding.
-            let blocks = B::blocks(t.w.panel(panel));
+            let panel = t.w.panel(panel);
+            let blocks = B::blocks(panel);
+            let unit = panel.last_chunk().unwrap_or(&[0; 64]);
             for tile in first..(first + group).min(tiles) {
                 let (acts, stride) = t.x.tile(tile);
                 let operands = Operands {
                     blocks,
                     acts,
                     stride,
+                    unit,
                 };
                 let mut out = [[0.0; LANES]; ROW_TILE];
                 let count = ROW_TILE.min(rows - tile * ROW_TILE);
@@ -307,6 +426,8 @@ struct Operands<'a, B> {
     blocks: &'a [B],
     acts: &'a [ActBlock],
     stride: usize,
+    /// The end of the panel: units of joined scales, where there are any.
+    unit: &'a [u8; 64],
 }
 
 /// One panel times the first R rows of one tile.
@@ -327,15 +448,12 @@ fn tile_rows<S: Simd, B: BlockFormat, const R: usize>(
             s.prefetch(chunk, PREFETCH);
         }
         let w = B::load(s, chunks);
-        let d = s.load_f16_bytes(&scales[0]);
-        for r in 0..R {
-            let act = &acts[r];
-            let dot = s.to_f32(B::dot(s, &w, act));
-            acc[r] = s.fma(dot, s.mul(d, s.splat(act.d)), acc[r]);
-            if B::MIN {
-                let m = s.load_f16_bytes(&scales[1]);
-                acc[r] = s.fma(m, s.splat(act.d_sum), acc[r]);
-            }
+        B::add(s, &w, scales, acts, &mut acc);
+    }
+    if B::JOINED {
+        let unit = s.load_f32_bytes(operands.unit);
+        for acc in &mut acc {
+            *acc = s.mul(*acc, unit);
         }
     }
     for r in 0..R {
@@ -451,6 +569,9 @@ fn expand<S: Simd>(
     match w.format() {
         Format::Q8_0 => expand_blocks::<S, Q8_0>(s, panel, start, count, to),
         Format::Q4_0 => expand_blocks::<S, Q4_0>(s, panel, start, count, to),
+        Format::Q4_1 if w.is_joined() => {
+            expand_blocks::<S, JoinedQ4_1>(s, panel, start, count, to);
+        }
         Format::Q4_1 => expand_blocks::<S, Q4_1>(s, panel, start, count, to),
         Format::F16 => {
             let values: &[[u8; 32]] = panel.as_chunks().0;
@@ -490,15 +611,15 @@ fn expand_blocks<S: Simd, B: BlockFormat>(
 ) {
     let first = start / BLOCK;
     let blocks = &B::blocks(panel)[first..first + count.div_ceil(BLOCK)];
+    let unit = panel.last_chunk().unwrap_or(&[0; 64]);
     let (tos, _) = to.as_chunks_mut::<BLOCK>();
     for (block, to) in blocks.iter().zip(tos.iter_mut()) {
-        let scales = B::scales(block);
-        let d = s.load_f16_bytes(&scales[0]);
+        let (d, min) = B::scale_and_min(s, B::scales(block), unit);
         for (k, to) in to.iter_mut().enumerate() {
             let q = B::value(s, B::chunks(block), k);
             let mut value = s.mul(d, q);
             if B::MIN {
-                value = s.add(value, s.load_f16_bytes(&scales[1]));
+                value = s.add(value, min);
             }
             s.store(value, to);
         }
@@ -511,11 +632,12 @@ fn expand_blocks<S: Simd, B: BlockFormat>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::super::pack::encode_row;
+    use super::super::super::pack::{WeightPacker, encode_row};
     use super::super::super::testing::{Random, kernels};
     use super::super::super::threads::{Columns, ThreadPool};
     use super::super::Isa;
     use super::*;
+    use half::f16;
 
     const FORMATS: [Format; 6] = [
         Format::Q8_0,
@@ -534,6 +656,23 @@ mod tests {
             })
             .unwrap()
         })
+    }
+
+    /// The same with joined scales, where the format has minima.
+    fn joined(format: Format, rows: usize, cols: usize, w: &[f32]) -> PackedMatrix {
+        let mut packer = WeightPacker::new().joining_scales();
+        let mut pool = ThreadPool::new(1).unwrap();
+        pool.region(|region| {
+            let fill = |r: usize, row: &mut [f32]| {
+                row.copy_from_slice(&w[r * cols..(r + 1) * cols]);
+            };
+            packer
+                .add_f32_rows(region, format, [rows, cols], fill)
+                .unwrap();
+        });
+        let matrix = packer.finish().swap_remove(0);
+        assert_eq!(matrix.is_joined(), format == Format::Q4_1);
+        matrix
     }
 
     fn product(k: Kernels, w: &PackedMatrix, x: Input<'_>, rows: usize) -> Vec<f32> {
@@ -582,20 +721,26 @@ mod tests {
                     continue;
                 }
                 let (weights, x) = (random.gauss(out * cols), random.gauss(rows * cols));
-                let w = packed(format, out, cols, &weights);
                 let mut q = QuantizedRows::new(rows, cols).unwrap();
                 q.quantize(Kernels::best(), &x).unwrap();
                 let rounded: Vec<f32> = (0..rows).flat_map(|r| q.row(r)).collect();
-                let mut cases = vec![(Input::Float(&x), &x)];
+                let mut inputs = vec![(Input::Float(&x), &x)];
                 if format.is_quantized() {
-                    cases.push((Input::Quantized(&q), &rounded));
+                    inputs.push((Input::Quantized(&q), &rounded));
                 }
-                for (input, seen) in cases {
-                    let want = product(Kernels::with(Isa::Scalar).unwrap(), &w, input, rows);
+                let matrices = [
+                    packed(format, out, cols, &weights),
+                    joined(format, out, cols, &weights),
+                ];
+                for (w, (input, seen)) in matrices
+                    .iter()
+                    .flat_map(|w| inputs.iter().map(move |i| (w, *i)))
+                {
+                    let want = product(Kernels::with(Isa::Scalar).unwrap(), w, input, rows);
                     let what = format!("{format:?} {out}x{cols} rows {rows}");
-                    check_against_f64(&w, seen, rows, &want, &what);
+                    check_against_f64(w, seen, rows, &want, &what);
                     for k in kernels() {
-                        let got = product(k, &w, input, rows);
+                        let got = product(k, w, input, rows);
                         assert_eq!(bits(&want), bits(&got), "{what} {}", k.isa());
                     }
                 }
@@ -610,7 +755,7 @@ mod tests {
         let (weights, x) = (random.gauss(out * cols), random.gauss(rows * cols));
         for k in kernels() {
             for format in FORMATS {
-                let w = packed(format, out, cols, &weights);
+                let w = joined(format, out, cols, &weights);
                 let mut q = QuantizedRows::new(rows, cols).unwrap();
                 q.quantize(k, &x).unwrap();
                 let mut one = QuantizedRows::new(1, cols).unwrap();
@@ -702,6 +847,62 @@ mod tests {
                 let sum: f64 = values.iter().map(|v| f64::from(*v)).sum();
                 let size: f64 = values.iter().map(|v| f64::from(v.abs())).sum();
                 assert!((f64::from(*y) - sum).abs() <= 1e-6 * size, "{r}: {y} {sum}");
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_joined_weights_agree() {
+        let mut pool = ThreadPool::new(1).unwrap();
+        let x = super::super::super::testing::extremes();
+        let rows = x.len() / BLOCK;
+        let (out, mut bytes) = extreme_blocks(Format::Q4_1);
+        // Minima of -15 d and of 0, whose offsets are as large as they can be.
+        for (index, block) in bytes.chunks_exact_mut(20).enumerate() {
+            let d = f16::from_le_bytes([block[0], block[1]]).to_f32();
+            let m = [-15.0 * d, 0.0, -7.0 * d][index % 3].clamp(-65504.0, 65504.0);
+            block[2..4].copy_from_slice(&f16::from_f32(m).to_le_bytes());
+        }
+        let mut packer = WeightPacker::new().joining_scales();
+        pool.region(|region| {
+            let shape = [out, BLOCK];
+            packer
+                .add_file_rows(region, Format::Q4_1, shape, &bytes, |r| r)
+                .unwrap();
+        });
+        let w = packer.finish().swap_remove(0);
+        assert!(w.is_joined());
+        let mut q = QuantizedRows::new(rows, BLOCK).unwrap();
+        q.quantize(Kernels::best(), &x).unwrap();
+        for input in [Input::Quantized(&q), Input::Float(&x)] {
+            let want = product(Kernels::with(Isa::Scalar).unwrap(), &w, input, rows);
+            for k in kernels() {
+                let got = product(k, &w, input, rows);
+                assert_eq!(bits(&want), bits(&got), "{}", k.isa());
+            }
+        }
+        let y = product(Kernels::best(), &w, Input::Quantized(&q), rows);
+        let mut values = vec![0.0; BLOCK];
+        for r in 0..rows {
+            let x = q.row(r);
+            if x.iter().any(|x| x.abs() > 1e30) {
+                continue;
+            }
+            for o in 0..out {
+                w.row_into(o, &mut values).unwrap();
+                let terms = values
+                    .iter()
+                    .zip(&x)
+                    .map(|(w, x)| f64::from(*w) * f64::from(*x));
+                // A weight is the difference of terms as large as scale and minimum.
+                let file = |at| f16::from_le_bytes([bytes[20 * o + at], bytes[20 * o + at + 1]]);
+                let largest = 15.0 * file(0).to_f64().abs() + file(2).to_f64().abs();
+                let size = largest * x.iter().map(|x| f64::from(x.abs())).sum::<f64>();
+                let (got, sum) = (f64::from(y[r * out + o]), terms.sum::<f64>());
+                assert!(
+                    (got - sum).abs() <= 1e-6 * size + 1e-30,
+                    "{r} {o}: {got} {sum}"
+                );
             }
         }
     }

@@ -202,10 +202,39 @@ pub(crate) trait Simd: Copy {
     /// `Σ (w - 128)·q` over the 32 `k` of a block; weights are 0..=255.
     fn dot_bytes(self, w: &[Self::W; 8], act: &ActBlock) -> Self::I;
 
+    /// [`dot_nibbles`](Self::dot_nibbles) of several rows.
+    #[inline(always)]
+    fn dots_nibbles<const R: usize>(
+        self,
+        init: [i32; R],
+        w: &[Self::W; 8],
+        acts: &[ActBlock; R],
+    ) -> [Self::I; R] {
+        let mut dots = [self.splat_i(0); R];
+        for r in 0..R {
+            dots[r] = self.dot_nibbles(init[r], w, &acts[r]);
+        }
+        dots
+    }
+
+    /// [`dot_bytes`](Self::dot_bytes) of several rows.
+    #[inline(always)]
+    fn dots_bytes<const R: usize>(self, w: &[Self::W; 8], acts: &[ActBlock; R]) -> [Self::I; R] {
+        let mut dots = [self.splat_i(0); R];
+        for r in 0..R {
+            dots[r] = self.dot_bytes(w, &acts[r]);
+        }
+        dots
+    }
+
     fn pairs_i16(self, from: &[i16; 32]) -> Self::H;
+    fn pairs_bytes(self, from: &[u8; 64]) -> Self::H;
     fn pairs_i8(self, from: &[i8; 32]) -> Self::H;
     /// `acc + h[2i]·low(pair) + h[2i + 1]·high(pair)` in every lane i.
     fn dot_pairs(self, acc: Self::I, h: Self::H, pair: i32) -> Self::I;
+    /// `(low(x) - 2^15)·h[2i] + high(x)·h[2i + 1]` in every lane i, where the low half counts
+    /// without sign and the high half with it.
+    fn dot_halves(self, x: Self::I, h: Self::H) -> Self::I;
 
     /// Asks for the line `ahead` bytes behind `at`; the address may lie anywhere.
     fn prefetch<T>(self, at: &T, ahead: usize);

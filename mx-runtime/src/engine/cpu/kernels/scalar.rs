@@ -243,6 +243,21 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn pairs_bytes(self, from: &[u8; 64]) -> [i16; 32] {
+        let values = from.as_chunks::<2>().0;
+        std::array::from_fn(|i| i16::from_le_bytes(values[i]))
+    }
+
+    #[inline(always)]
+    fn dot_halves(self, x: Lane<i32>, h: [i16; 32]) -> Lane<i32> {
+        let h = h.as_chunks::<2>().0;
+        std::array::from_fn(|i| {
+            let (low, high) = ((x[i] & 0xffff) - (1 << 15), x[i] >> 16);
+            low * i32::from(h[i][0]) + high * i32::from(h[i][1])
+        })
+    }
+
+    #[inline(always)]
     fn pairs_i8(self, from: &[i8; 32]) -> [i16; 32] {
         from.map(i16::from)
     }

@@ -7,6 +7,7 @@ use super::resolve::Resolved;
 use super::result::{LocalTrace, PolicyRun, PolicyTrace};
 use super::rules::Rules;
 use super::run::{Outcome, conduct};
+use super::seeds::within;
 use super::verify::{CodeLimits, Judge};
 use crate::client::random_seed;
 use crate::error::Error;
@@ -30,7 +31,9 @@ pub(super) fn carry_out(
     let judge = Judge::new(required, &rules, code)?;
     let mut asked = resolved.request.clone();
     let drawn = asked.seed.is_none();
-    let seed = *asked.seed.get_or_insert_with(random_seed);
+    let seed = *asked
+        .seed
+        .get_or_insert_with(|| within(random_seed(), generator.largest_seed()));
     let began = generator.now();
     let mut outcome = conduct(generator, &judge, &rules, &asked)?;
     let latency_ms = generator.now().saturating_sub(began).as_millis() as u64;

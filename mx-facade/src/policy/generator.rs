@@ -20,6 +20,9 @@ pub(crate) trait Generator {
     /// Whether prompts leave this machine.
     fn is_remote(&self) -> bool;
 
+    /// The largest seed that it takes.
+    fn largest_seed(&self) -> u64;
+
     /// Carries out a job.
     ///
     /// # Errors

@@ -68,7 +68,9 @@
 //! is searched for.
 //!
 //! `factuality` compares the numbers, names and longer words of an output with those of further samples: a model that
-//! knows something says it again. It measures how sure the model is, not whether it is right.
+//! knows something says it again. It measures how sure the model is, not whether it is right. Where the request draws
+//! nothing, the further samples are drawn all the same (by top-p at temperature 0.7, of an ensemble from the mean of its
+//! laws); where no budget is left for them, nothing was verified and the verifier fails.
 //!
 //! # Confidence
 //!

@@ -6,7 +6,7 @@ use super::{Policy, tune};
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::generation::Choice;
-use crate::remote::Server;
+use crate::remote::{LARGEST_SEED, Server};
 use crate::request::{GenerateRequest, Method, Prompt};
 use mx_sampling::SamplingOptions;
 use std::sync::Arc;
@@ -57,6 +57,10 @@ impl Generator for RemoteGenerator<'_> {
 
     fn is_remote(&self) -> bool {
         true
+    }
+
+    fn largest_seed(&self) -> u64 {
+        LARGEST_SEED
     }
 
     fn generate(&mut self, job: &Job) -> Result<Batch, Error> {

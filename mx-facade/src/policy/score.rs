@@ -106,7 +106,11 @@ impl Verdict {
     }
 
     fn joined(&self, text: impl Fn(&Reason) -> &String) -> String {
-        let reasons: Vec<&str> = self.reasons.iter().map(|reason| text(reason).as_str()).collect();
+        let reasons: Vec<&str> = self
+            .reasons
+            .iter()
+            .map(|reason| text(reason).as_str())
+            .collect();
         match reasons.is_empty() {
             true => ACCEPTED.to_owned(),
             false => reasons.join(" | "),

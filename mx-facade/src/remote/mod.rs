@@ -7,6 +7,8 @@ mod conformance;
 pub(crate) mod native;
 mod openai;
 
+pub(crate) use openai::LARGEST_SEED;
+
 use crate::error::Error;
 use crate::generation::{
     Choice, Chunk, EngineInfo, FinishReason, Generation, Route, Usage, Warning,

@@ -182,9 +182,7 @@ impl Sandbox {
             COMPILE => command.arg(PROLOGUE),
             _ => command.args([LAUNCH, PROLOGUE]),
         };
-        command
-            .env_clear()
-            .current_dir(&folder.0);
+        command.env_clear().current_dir(&folder.0);
         let input = task.to_string().into_bytes();
         let ended = run(
             command,

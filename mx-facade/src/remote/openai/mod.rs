@@ -16,7 +16,7 @@ use mx_remote::openai::{
 use serde_json::{Map, Value};
 
 /// Largest seed that every kind of server takes.
-const LARGEST_SEED: u64 = (1 << 31) - 1;
+pub(crate) const LARGEST_SEED: u64 = (1 << 31) - 1;
 
 /// A request in the words of the server, and what the answer needs besides the server's.
 pub(super) struct Asked {

@@ -46,28 +46,14 @@ pub(super) fn carry_out(
     let generation = answer(&outcome, outputs);
     let mut generation =
         generation.ok_or_else(|| Error::request("policy", "no candidate", "one at least"))?;
-    resolved.relabel(&mut generation.settings);
-    count(&mut generation.settings, request, &rules);
-    for setting in &mut generation.settings {
-        if setting.name == "seed" {
-            setting.value = seed.into();
-            if drawn {
-                setting.origin = Origin::Random;
-            }
-        }
-        // What a round, a schedule or a fallback set is the policy's, whatever the step's request says.
-        let asked = match setting.name.as_str() {
-            "temperature" => request.sampling.temperature.map(Value::from),
-            "top_p" => request.sampling.top_p.map(Value::from),
-            "sampling_method" => request.sampling_method.map(|method| method.name().into()),
-            _ => Some(setting.value.clone()),
-        };
-        if setting.origin == Origin::Request && asked.as_ref() != Some(&setting.value) {
-            setting.origin = Origin::Policy;
-        }
-        if setting.name == "max_tokens" && outcome.shortened {
-            setting.origin = Origin::Policy;
-        }
+    let label = |settings: &mut Vec<Setting>| {
+        resolved.relabel(settings);
+        count(settings, request, &rules);
+        own(settings, request, seed, drawn, outcome.shortened);
+    };
+    label(&mut generation.settings);
+    if let Some(trace) = &mut generation.trace {
+        label(&mut trace.settings);
     }
     generation.seed = seed;
     let Some(winner) = outcome.winner() else {
@@ -111,6 +97,38 @@ pub(super) fn carry_out(
     Ok(run)
 }
 
+/// Says of what the run itself set that the policy did, or chance.
+fn own(
+    settings: &mut [Setting],
+    request: &GenerateRequest,
+    seed: u64,
+    drawn: bool,
+    shortened: bool,
+) {
+    for setting in settings {
+        if setting.name == "seed" {
+            setting.value = seed.into();
+            if drawn {
+                setting.origin = Origin::Random;
+            }
+        }
+        // What a round, a schedule or a fallback set is the policy's, whatever the step's request says.
+        let asked = match setting.name.as_str() {
+            "temperature" => request.sampling.temperature.map(Value::from),
+            "top_p" => request.sampling.top_p.map(Value::from),
+            "sampling_method" => request.sampling_method.map(|method| method.name().into()),
+            "logprobs" => request.controls.logprobs.map(Value::from),
+            _ => Some(setting.value.clone()),
+        };
+        if setting.origin == Origin::Request && asked.as_ref() != Some(&setting.value) {
+            setting.origin = Origin::Policy;
+        }
+        if setting.name == "max_tokens" && shortened {
+            setting.origin = Origin::Policy;
+        }
+    }
+}
+
 /// The answer that holds the winner, with the winner first, and the `outputs` best candidates where more are asked for.
 fn answer(outcome: &Outcome, outputs: usize) -> Option<Generation> {
     let choice = |index: usize| {
@@ -119,9 +137,12 @@ fn answer(outcome: &Outcome, outputs: usize) -> Option<Generation> {
         found.unwrap_or_else(|| Choice::from(&**answer))
     };
     let best = *outcome.order.first()?;
-    let (source, _) = outcome.answers.get(best)?;
+    let (source, row) = outcome.answers.get(best)?;
     let mut answer = Generation::clone(source);
     let first = choice(best);
+    if let Some(trace) = &mut answer.trace {
+        trace.lead(*row);
+    }
     answer.choices = match outputs {
         0 | 1 => Vec::new(),
         _ => outcome

@@ -147,6 +147,10 @@ impl Conduct<'_> {
         if self.rules.prune && (self.rules.candidates == 1 || self.sampling.deterministic) {
             let message = "branch_and_prune has no effect: there are no rows to choose among";
             self.out.warnings.push(Warning::new("no_effect", message));
+        } else if self.rules.prune && !self.generator.prunes() {
+            let message =
+                "branch_and_prune has no effect: a server's rows come when they are finished";
+            self.out.warnings.push(Warning::new("no_effect", message));
         }
         for retry in 0..self.rules.rounds {
             self.candidates(request, running)?;
@@ -320,7 +324,11 @@ impl Conduct<'_> {
             needs_logprobs: rules.confidence.is_some(),
             logprobs: rules.confidence.is_some() || (many && rules.rerank),
             deadline: self.deadline,
-            prune_after: (rules.prune && rows > 1 && !self.sampling.deterministic)
+            may_be_lost: !self.out.candidates.is_empty(),
+            prune_after: (rules.prune
+                && self.generator.prunes()
+                && rows > 1
+                && !self.sampling.deterministic)
                 .then(|| (most / PRUNE_PART).max(PRUNE_LEAST)),
             request,
         };

@@ -149,6 +149,60 @@ fn candidates_are_rows_and_a_seed_names_them() {
     assert_eq!(several.choices[0].text, best.text);
 }
 
+/// The trace is that of the answer, and says where its values come from.
+#[test]
+fn a_trace_is_that_of_the_winner() {
+    let client = client();
+    let mut moved = 0;
+    for seed in 0..6 {
+        let mut request = raw("Hi").seed(seed).policy(policy(json!({
+            "sampling": {"temperature": 0.8}, "optimization": {"best_of_n": 4},
+        })));
+        request.include_trace = Some(true);
+        let answer = client.run(&request).unwrap();
+        let found = answer.trace.as_ref().unwrap();
+        assert_eq!(found.text, answer.text);
+        let tokens: Vec<u32> = found.steps.iter().map(|step| step.token).collect();
+        assert_eq!(tokens, answer.tokens);
+        assert_eq!(found.further.len(), 3);
+        moved += usize::from(found.stream != 0);
+        let origin = |name: &str| {
+            let setting = found.settings.iter().find(|s| s.name == name);
+            setting.map(|s| (s.value.clone(), s.origin))
+        };
+        assert_eq!(origin("temperature"), Some((json!(0.8), Origin::Policy)));
+        assert_eq!(origin("seed"), Some((json!(seed), Origin::Request)));
+        assert_eq!(origin("best_of_n"), Some((json!(4), Origin::Policy)));
+        assert_ne!(
+            origin("logprobs").map(|(_, origin)| origin),
+            Some(Origin::Request)
+        );
+        let again = mx::trace::replay(&client, found).unwrap();
+        assert!(again.same, "{:?}", again.diff);
+    }
+    assert!(moved > 0, "another row than the first won");
+}
+
+/// What a whole object of the contract states beside its method does not act.
+#[test]
+fn a_method_activates_its_own_truncation() {
+    let client = client();
+    let settings = |sampling: Value| {
+        let run = run(&client, &raw("Hi"), json!({"sampling": sampling}));
+        let settings = run.generation.unwrap().settings;
+        ["top_k", "top_p"].map(|name| {
+            let found = settings.iter().find(|s| s.name == name);
+            found.map(|s| s.value.clone())
+        })
+    };
+    let whole = |method: &str| settings(json!({"method": method, "top_k": 50, "top_p": 0.9}));
+    assert_eq!(whole("top-p"), [None, Some(json!(0.9))]);
+    assert_eq!(whole("top-k"), [Some(json!(50)), None]);
+    assert_eq!(whole("min-p"), [None, None]);
+    let both = settings(json!({"method": "top-p", "top_k": 40, "top_p": 0.9}));
+    assert_eq!(both, [Some(json!(40)), Some(json!(0.9))]);
+}
+
 #[test]
 fn confidence_is_the_mean_probability_of_the_tokens() {
     let client = client();
@@ -718,6 +772,32 @@ fn other_servers_make_candidates_for_the_rule() {
     assert_eq!(server.asked.lock().unwrap()[0].1["n"], 2);
     assert_eq!(run.total_tokens, 4 + 4);
     assert_eq!(run.generation.unwrap().route, Route::Remote);
+}
+
+/// A server that does not answer is not waited for longer than the budget, nor after the caller has gone.
+#[test]
+fn a_silent_server_is_left() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::builder()
+        .server(ServerKind::OpenAi, "m")
+        .base_url(format!("http://{}", silent.local_addr().unwrap()))
+        .fallback(Fallback::Never)
+        .build();
+    let request = GenerateRequest::new("Q").seed(1);
+    let started = std::time::Instant::now();
+    let budget = policy(json!({"objective": {"latency_budget_ms": 100}}));
+    let error = client.policies().run_with(&request, &budget).unwrap_err();
+    assert!(error.to_string().contains("latency_budget_ms"), "{error}");
+    let cancel = mx::Cancel::new();
+    let stop = cancel.clone();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        stop.cancel();
+    });
+    let policies = client.policies().with_cancel(cancel);
+    assert!(policies.run_with(&request, &Policy::default()).is_err());
+    thread.join().unwrap();
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
 }
 
 #[test]

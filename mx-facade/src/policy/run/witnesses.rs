@@ -80,6 +80,7 @@ impl Conduct<'_> {
             logprobs: false,
             needs_logprobs: false,
             deadline: self.deadline,
+            may_be_lost: true,
             prune_after: None,
         })?;
         self.out.total_tokens += batch.drafts.iter().map(|draft| draft.tokens).sum::<usize>();

@@ -7,6 +7,7 @@ use super::resolve::Resolved;
 use super::result::{LocalTrace, PolicyRun, PolicyTrace};
 use super::rules::Rules;
 use super::run::{Outcome, conduct};
+use super::seeds::within;
 use super::verify::{CodeLimits, Judge};
 use crate::client::random_seed;
 use crate::error::Error;
@@ -30,7 +31,9 @@ pub(super) fn carry_out(
     let judge = Judge::new(required, &rules, code)?;
     let mut asked = resolved.request.clone();
     let drawn = asked.seed.is_none();
-    let seed = *asked.seed.get_or_insert_with(random_seed);
+    let seed = *asked
+        .seed
+        .get_or_insert_with(|| within(random_seed(), generator.largest_seed()));
     let began = generator.now();
     let mut outcome = conduct(generator, &judge, &rules, &asked)?;
     let latency_ms = generator.now().saturating_sub(began).as_millis() as u64;
@@ -43,28 +46,14 @@ pub(super) fn carry_out(
     let generation = answer(&outcome, outputs);
     let mut generation =
         generation.ok_or_else(|| Error::request("policy", "no candidate", "one at least"))?;
-    resolved.relabel(&mut generation.settings);
-    count(&mut generation.settings, request, &rules);
-    for setting in &mut generation.settings {
-        if setting.name == "seed" {
-            setting.value = seed.into();
-            if drawn {
-                setting.origin = Origin::Random;
-            }
-        }
-        // What a round, a schedule or a fallback set is the policy's, whatever the step's request says.
-        let asked = match setting.name.as_str() {
-            "temperature" => request.sampling.temperature.map(Value::from),
-            "top_p" => request.sampling.top_p.map(Value::from),
-            "sampling_method" => request.sampling_method.map(|method| method.name().into()),
-            _ => Some(setting.value.clone()),
-        };
-        if setting.origin == Origin::Request && asked.as_ref() != Some(&setting.value) {
-            setting.origin = Origin::Policy;
-        }
-        if setting.name == "max_tokens" && outcome.shortened {
-            setting.origin = Origin::Policy;
-        }
+    let label = |settings: &mut Vec<Setting>| {
+        resolved.relabel(settings);
+        count(settings, request, &rules);
+        own(settings, request, seed, drawn, outcome.shortened);
+    };
+    label(&mut generation.settings);
+    if let Some(trace) = &mut generation.trace {
+        label(&mut trace.settings);
     }
     generation.seed = seed;
     let Some(winner) = outcome.winner() else {
@@ -108,6 +97,38 @@ pub(super) fn carry_out(
     Ok(run)
 }
 
+/// Says of what the run itself set that the policy did, or chance.
+fn own(
+    settings: &mut [Setting],
+    request: &GenerateRequest,
+    seed: u64,
+    drawn: bool,
+    shortened: bool,
+) {
+    for setting in settings {
+        if setting.name == "seed" {
+            setting.value = seed.into();
+            if drawn {
+                setting.origin = Origin::Random;
+            }
+        }
+        // What a round, a schedule or a fallback set is the policy's, whatever the step's request says.
+        let asked = match setting.name.as_str() {
+            "temperature" => request.sampling.temperature.map(Value::from),
+            "top_p" => request.sampling.top_p.map(Value::from),
+            "sampling_method" => request.sampling_method.map(|method| method.name().into()),
+            "logprobs" => request.controls.logprobs.map(Value::from),
+            _ => Some(setting.value.clone()),
+        };
+        if setting.origin == Origin::Request && asked.as_ref() != Some(&setting.value) {
+            setting.origin = Origin::Policy;
+        }
+        if setting.name == "max_tokens" && shortened {
+            setting.origin = Origin::Policy;
+        }
+    }
+}
+
 /// The answer that holds the winner, with the winner first, and the `outputs` best candidates where more are asked for.
 fn answer(outcome: &Outcome, outputs: usize) -> Option<Generation> {
     let choice = |index: usize| {
@@ -116,9 +137,12 @@ fn answer(outcome: &Outcome, outputs: usize) -> Option<Generation> {
         found.unwrap_or_else(|| Choice::from(&**answer))
     };
     let best = *outcome.order.first()?;
-    let (source, _) = outcome.answers.get(best)?;
+    let (source, row) = outcome.answers.get(best)?;
     let mut answer = Generation::clone(source);
     let first = choice(best);
+    if let Some(trace) = &mut answer.trace {
+        trace.lead(*row);
+    }
     answer.choices = match outputs {
         0 | 1 => Vec::new(),
         _ => outcome

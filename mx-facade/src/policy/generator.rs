@@ -17,6 +17,17 @@ pub(crate) trait Generator {
     /// Whether an answer can be followed by a further message.
     fn converses(&self, request: &GenerateRequest) -> bool;
 
+    /// Whether rows can be given up while others go on.
+    fn prunes(&self) -> bool {
+        !self.is_remote()
+    }
+
+    /// Whether prompts leave this machine.
+    fn is_remote(&self) -> bool;
+
+    /// The largest seed that it takes.
+    fn largest_seed(&self) -> u64;
+
     /// Carries out a job.
     ///
     /// # Errors
@@ -54,6 +65,8 @@ pub(crate) struct Job {
     pub(crate) needs_logprobs: bool,
     /// Moment at which to stop.
     pub(crate) deadline: Option<Duration>,
+    /// Whether there are candidates already, so that none is an answer.
+    pub(crate) may_be_lost: bool,
     /// Tokens after which the weaker half of the rows is given up.
     pub(crate) prune_after: Option<usize>,
 }

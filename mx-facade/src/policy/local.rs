@@ -54,6 +54,14 @@ impl Generator for LocalGenerator<'_> {
         }
     }
 
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    fn largest_seed(&self) -> u64 {
+        u64::MAX
+    }
+
     fn generate(&mut self, job: &Job) -> Result<Batch, Error> {
         let mut request = job.request.clone();
         if job.rows > 1 {

@@ -34,8 +34,13 @@
 //! 5. `self_revision_loops` times an accepted output is handed back to be revised; a revision that is accepted with no
 //!    smaller score takes its place.
 //!
+//! A sampling block that states both `top_k` and `top_p`, as a whole object of the contract does, activates of the two
+//! what is the method's own or is not the contract's default (50, 0.9). Where no temperature is above 0 nothing is drawn:
+//! no further candidate and no retry is made, and nothing gets warmer.
+//!
 //! `branch_and_prune` compares the rows of a round after a quarter of `max_tokens` (at least 8 tokens) by their mean
-//! log-probability and ends the weaker half. `latency_budget_ms` is looked at after every token, `token_budget` bounds the
+//! log-probability and ends the weaker half (not of a server's rows, which come when they are finished).
+//! `latency_budget_ms` is looked at after every token, and ends the wait for a server; `token_budget` bounds the
 //! tokens of all candidates together: a step shares what is left equally among its rows. The result says which budget ended
 //! it.
 //!
@@ -68,7 +73,9 @@
 //! is searched for.
 //!
 //! `factuality` compares the numbers, names and longer words of an output with those of further samples: a model that
-//! knows something says it again. It measures how sure the model is, not whether it is right.
+//! knows something says it again. It measures how sure the model is, not whether it is right. Where the request draws
+//! nothing, the further samples are drawn all the same (by top-p at temperature 0.7, of an ensemble from the mean of its
+//! laws); where no budget is left for them, nothing was verified and the verifier fails.
 //!
 //! # Confidence
 //!

@@ -6,7 +6,7 @@ use super::{Policy, tune};
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::generation::Choice;
-use crate::remote::Server;
+use crate::remote::{LARGEST_SEED, Server};
 use crate::request::{GenerateRequest, Method, Prompt};
 use mx_sampling::SamplingOptions;
 use std::sync::Arc;
@@ -55,6 +55,14 @@ impl Generator for RemoteGenerator<'_> {
         }
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn largest_seed(&self) -> u64 {
+        LARGEST_SEED
+    }
+
     fn generate(&mut self, job: &Job) -> Result<Batch, Error> {
         let mut request = job.request.clone();
         if job.rows > 1 {
@@ -64,7 +72,29 @@ impl Generator for RemoteGenerator<'_> {
             request.controls.logprobs = Some(0);
         }
         let seed = request.seed.unwrap_or_default();
-        let answer = self.server.generate(&request, || seed)?;
+        let until = job
+            .deadline
+            .and_then(|deadline| self.began.checked_add(deadline));
+        let flag = self.cancel.clone();
+        let stop = mx_remote::Cancel::when(move || {
+            flag.is_cancelled() || until.is_some_and(|until| Instant::now() >= until)
+        });
+        let answer = match self.server.generate(&request, || seed, stop) {
+            // What the server would still have said is lost; what was made before is not.
+            Err(Error::Remote(error)) if error.is_cancelled() && job.may_be_lost => {
+                return Ok(Batch {
+                    drafts: Vec::new(),
+                    answer: Arc::new(crate::remote::nothing()),
+                    late: !self.cancel.is_cancelled(),
+                });
+            }
+            Err(Error::Remote(error)) if error.is_cancelled() && !self.cancel.is_cancelled() => {
+                let wanted = "time enough for the server's first answer";
+                let given = job.deadline.unwrap_or_default().as_millis();
+                return Err(Error::request("objective.latency_budget_ms", given, wanted));
+            }
+            answer => answer?,
+        };
         let choices = match answer.choices.is_empty() {
             true => vec![Choice::from(&answer)],
             false => answer.choices.clone(),

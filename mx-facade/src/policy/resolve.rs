@@ -15,6 +15,9 @@ use std::str::FromStr;
 /// `top_k` and `top_p` of a policy that has null for them: they keep every token.
 const ALL_TOKENS: i64 = 0;
 const ALL_MASS: f64 = 1.0;
+/// The contract's defaults of the two.
+const CONTRACT_TOP_K: i64 = 50;
+const CONTRACT_TOP_P: f64 = 0.9;
 /// The only language whose code is checked.
 const LANGUAGE: &str = "python";
 /// The model that a policy without an own one names.
@@ -81,6 +84,7 @@ impl Resolved {
                 }
             }
         }
+        own_truncation(policy, merged.sampling_method, &mut layer);
         below(&mut merged, &layer, Origin::Policy, &mut origins);
         let json_preset = preset == Some(Preset::JsonCompliance);
         for verifier in preset.map(preset_verifiers).unwrap_or_default() {
@@ -150,6 +154,27 @@ impl Resolved {
     }
 }
 
+/// A whole object of the contract states `top_k` and `top_p` whatever its method is: one that still has its default there
+/// and is not the method's own truncation is no wish of anybody. One that stands alone, or has another value, acts.
+fn own_truncation(policy: &Policy, asked: Option<Method>, layer: &mut GenerateRequest) {
+    let Some(block) = policy.sampling.value() else {
+        return;
+    };
+    let Some(method) = asked.or(layer.sampling_method) else {
+        return;
+    };
+    let stated = block.top_k.value().zip(block.top_p.value());
+    let Some((top_k, top_p)) = stated else {
+        return;
+    };
+    if method != Method::TopK && *top_k == CONTRACT_TOP_K {
+        layer.sampling.top_k = None;
+    }
+    if method != Method::TopP && *top_p == CONTRACT_TOP_P {
+        layer.sampling.top_p = None;
+    }
+}
+
 /// Fills what the request leaves open from a layer, and notes the names.
 fn below(
     request: &mut GenerateRequest,
@@ -169,6 +194,10 @@ fn below(
         request.stop.clone_from(&layer.stop);
     }
     if request.steering.is_empty() {
+        if !layer.steering.is_empty() {
+            // What a vector, a preset and a strength come to.
+            origins.insert("steering".to_owned(), origin);
+        }
         request.steering.clone_from(&layer.steering);
     }
     let (own, other) = (&mut request.controls, &layer.controls);

@@ -1,28 +1,28 @@
 //! The rule by which a policy is run.
 
+mod witnesses;
+
 use super::candidate::{Candidate, CandidateKind, confidence, mean_logprob};
 use super::generator::{Batch, Generator, Job, Sampling};
 use super::result::{Budget, RetryEvent};
 use super::rules::Rules;
 use super::score::{Verdict, ranked};
 use super::seeds::step_seed;
-use super::verify::{ENOUGH, Judge, Verifier, WITNESSES, agreement};
+use super::verify::Judge;
 use crate::error::Error;
 use crate::generation::{FinishReason, Generation, Warning};
 use crate::request::{GenerateRequest, Message, Method, Prompt};
+use mx_sampling::GREEDY_BELOW;
 use mx_sampling::strategy::schedule::{cooled, diversified, scheduled};
 use std::sync::Arc;
 use std::time::Duration;
+use witnesses::Witnesses;
 
 /// Most tokens unless the request says otherwise, as for every request.
 const DEFAULT_MAX_TOKENS: usize = 128;
 /// The part of `max_tokens` after which `branch_and_prune` compares, and the least number of tokens.
 const PRUNE_PART: usize = 4;
 const PRUNE_LEAST: usize = 8;
-/// The round from which the witnesses' seed is made; no run has so many.
-const WITNESS_ROUND: usize = u32::MAX as usize;
-/// Temperature of witnesses under a method that draws nothing.
-const WITNESS_TEMPERATURE: f64 = 0.7;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -64,8 +64,10 @@ pub(crate) fn conduct(
     request: &GenerateRequest,
 ) -> Result<Outcome, Error> {
     let began = generator.now();
+    let mut sampling = generator.sampling(request)?;
+    sampling.deterministic |= is_still(&sampling, rules);
     let mut run = Conduct {
-        sampling: generator.sampling(request)?,
+        sampling,
         deadline: rules.latency.map(|latency| began.saturating_add(latency)),
         generator,
         judge,
@@ -73,6 +75,7 @@ pub(crate) fn conduct(
         seed: request.seed.unwrap_or_default(),
         witnesses: None,
         agreements: Vec::new(),
+        outside: Vec::new(),
         out: Outcome {
             candidates: Vec::new(),
             order: Vec::new(),
@@ -113,9 +116,11 @@ struct Conduct<'a> {
     deadline: Option<Duration>,
     seed: u64,
     /// Further samples for self-consistency, once they are drawn.
-    witnesses: Option<Vec<String>>,
+    witnesses: Option<Witnesses>,
     /// Agreement of every candidate with them.
     agreements: Vec<Option<f64>>,
+    /// What every candidate is told that it failed in, without what generated code said.
+    outside: Vec<String>,
     out: Outcome,
     /// The next round's number.
     round: usize,
@@ -141,6 +146,10 @@ impl Conduct<'_> {
         }
         if self.rules.prune && (self.rules.candidates == 1 || self.sampling.deterministic) {
             let message = "branch_and_prune has no effect: there are no rows to choose among";
+            self.out.warnings.push(Warning::new("no_effect", message));
+        } else if self.rules.prune && !self.generator.prunes() {
+            let message =
+                "branch_and_prune has no effect: a server's rows come when they are finished";
             self.out.warnings.push(Warning::new("no_effect", message));
         }
         for retry in 0..self.rules.rounds {
@@ -225,9 +234,13 @@ impl Conduct<'_> {
             let Some(best) = self.best() else {
                 return Ok(());
             };
+            let at = self.out.order.first().copied().unwrap_or_default();
+            let reason = match self.generator.is_remote() {
+                true => self.outside.get(at).cloned().unwrap_or_default(),
+                false => best.reason,
+            };
             let feedback = format!(
-                "This answer was not accepted: {}. Answer again, and get that right.",
-                best.reason
+                "This answer was not accepted: {reason}. Answer again, and get that right."
             );
             let told = self.follow_up(request, &best.output, &feedback);
             let Some(told) = told else {
@@ -298,7 +311,8 @@ impl Conduct<'_> {
     /// Makes and judges the candidates of one step.
     fn step(&mut self, mut request: GenerateRequest, step: &Step) -> Result<(), Error> {
         let rules = self.rules;
-        let seed = step_seed(self.seed, self.round, step.first_slot);
+        let largest = self.generator.largest_seed();
+        let seed = step_seed(self.seed, self.round, step.first_slot, largest);
         request.seed = Some(seed);
         let Some(rows) = self.afford(&mut request, step.slots.len()) else {
             return Ok(());
@@ -310,7 +324,11 @@ impl Conduct<'_> {
             needs_logprobs: rules.confidence.is_some(),
             logprobs: rules.confidence.is_some() || (many && rules.rerank),
             deadline: self.deadline,
-            prune_after: (rules.prune && rows > 1 && !self.sampling.deterministic)
+            may_be_lost: !self.out.candidates.is_empty(),
+            prune_after: (rules.prune
+                && self.generator.prunes()
+                && rows > 1
+                && !self.sampling.deterministic)
                 .then(|| (most / PRUNE_PART).max(PRUNE_LEAST)),
             request,
         };
@@ -342,16 +360,21 @@ impl Conduct<'_> {
                 "whoever generates gives no log-probabilities of its tokens",
             ));
         }
+        // Before the first is judged: what is left of the budget is what further samples may take.
+        self.out.total_tokens += batch.drafts.iter().map(|draft| draft.tokens).sum::<usize>();
         for (row, draft) in batch.drafts.into_iter().enumerate() {
-            let verdict = match draft.pruned {
+            let mut verdict = match draft.pruned {
                 true => Verdict::pruned(),
                 false => self.judge.judge(&draft.text)?,
             };
-            self.out.total_tokens += draft.tokens;
+            let agreement = match draft.pruned {
+                true => None,
+                false => self.consistency(job, &draft.text, &mut verdict)?,
+            };
             if self.out.shortened && draft.finish_reason == FinishReason::Length {
                 self.out.budget.get_or_insert(Budget::TokenBudget);
             }
-            let mut candidate = Candidate {
+            let candidate = Candidate {
                 latency_ms: took.as_millis() as u64,
                 tokens: draft.tokens,
                 sampling_method: method.name().to_owned(),
@@ -374,66 +397,12 @@ impl Conduct<'_> {
                 reason: String::new(),
             }
             .judged(&verdict);
-            let agreement = self.consistency(job, &mut candidate)?;
             self.agreements.push(agreement);
+            self.outside.push(verdict.reason_outside());
             self.out.candidates.push(candidate);
             self.out.answers.push((Arc::clone(&batch.answer), row));
         }
         Ok(())
-    }
-
-    /// The verifier `factuality`: compares a candidate with further samples, which are drawn once.
-    fn consistency(&mut self, job: &Job, candidate: &mut Candidate) -> Result<Option<f64>, Error> {
-        if !self.rules.verifiers.contains(&Verifier::Factuality) || candidate.pruned {
-            return Ok(None);
-        }
-        if self.witnesses.is_none() {
-            let mut request = job.request.clone();
-            request.seed = Some(step_seed(self.seed, WITNESS_ROUND, 0));
-            request.include_trace = None;
-            if self.sampling.deterministic {
-                request.sampling_method = Some(Method::TopP);
-                request.sampling.temperature = Some(WITNESS_TEMPERATURE);
-            }
-            let Some(rows) = self.afford(&mut request, WITNESSES) else {
-                return Ok(None);
-            };
-            let batch = self.generator.generate(&Job {
-                request,
-                rows,
-                logprobs: false,
-                needs_logprobs: false,
-                deadline: self.deadline,
-                prune_after: None,
-            })?;
-            if batch.late {
-                self.out.budget = Some(Budget::LatencyBudgetMs);
-            }
-            let texts = batch.drafts.into_iter().map(|draft| {
-                self.out.total_tokens += draft.tokens;
-                draft.text
-            });
-            self.witnesses = Some(texts.collect());
-        }
-        let witnesses = self.witnesses.as_deref().unwrap_or_default();
-        let share = agreement(&candidate.output, witnesses);
-        if share < ENOUGH {
-            let verifier = Verifier::Factuality;
-            candidate.score -= verifier.penalty();
-            candidate.verifier_ok = false;
-            candidate.accepted = false;
-            let reason = format!(
-                "{}: {} of the output's claims come back in {} further samples",
-                verifier.name(),
-                percent(share),
-                witnesses.len()
-            );
-            candidate.reason = match candidate.reason.as_str() {
-                "accepted" => reason,
-                other => format!("{other} | {reason}"),
-            };
-        }
-        Ok(Some(share))
     }
 
     /// Rows that the token budget leaves, with `max_tokens` lowered so that they fit; `None` where nothing is left.
@@ -546,16 +515,23 @@ impl Conduct<'_> {
     }
 }
 
+/// Whether no candidate of any round is drawn, since no temperature is above 0.
+fn is_still(sampling: &Sampling, rules: &Rules) -> bool {
+    let is_zero = |temperature: &f64| *temperature < GREEDY_BELOW;
+    let diverse = rules.diversity > 0.0 && rules.candidates > 1;
+    !diverse
+        && match rules.temperatures.is_empty() {
+            true => sampling.temperature.as_ref().is_some_and(is_zero),
+            false => rules.temperatures.iter().all(is_zero),
+        }
+}
+
 /// Whether several outputs of one request differ although nothing is drawn.
 fn is_search(request: &GenerateRequest) -> bool {
     matches!(
         request.sampling_method,
         Some(Method::Beam | Method::ConstrainedBeam)
     )
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use super::super::Policy;
 use super::super::candidate::CandidateKind::{Fallback, Repair, Revision, Round};
 use super::super::generator::Draft;
 use super::super::resolve::Resolved;
+use super::super::verify::WITNESSES;
 use super::*;
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -20,6 +21,8 @@ struct Scripted {
     now: Cell<u64>,
     sampling: Sampling,
     logprobs: bool,
+    remote: bool,
+    largest_seed: u64,
 }
 
 impl Scripted {
@@ -35,6 +38,8 @@ impl Scripted {
                 deterministic: false,
             },
             logprobs: true,
+            remote: false,
+            largest_seed: u64::MAX,
         }
     }
 
@@ -57,6 +62,14 @@ impl Generator for Scripted {
 
     fn converses(&self, request: &GenerateRequest) -> bool {
         request.raw != Some(true)
+    }
+
+    fn is_remote(&self) -> bool {
+        self.remote
+    }
+
+    fn largest_seed(&self) -> u64 {
+        self.largest_seed
     }
 
     fn generate(&mut self, job: &Job) -> Result<Batch, Error> {
@@ -397,6 +410,135 @@ fn factuality_compares_with_further_samples() {
     let outcome = play(&mut Scripted::texts(&texts), policy);
     assert!(outcome.winner().unwrap().accepted);
     assert_eq!(outcome.agreement, Some(0.75));
+}
+
+/// What could not be compared was not verified.
+#[test]
+fn factuality_that_is_not_checked_does_not_pass() {
+    let policy = json!({
+        "objective": {"token_budget": 4},
+        "verifiers": {"enabled": ["factuality"], "repair_on_failure": false},
+        "optimization": {"retry_on_failure": 0},
+    });
+    let outcome = play(&mut Scripted::texts(&["It is Paris."]), policy);
+    let winner = outcome.winner().unwrap();
+    assert!(!winner.accepted && !winner.verifier_ok && winner.constraints_ok);
+    assert_eq!(
+        winner.reason,
+        "factuality: not checked: token_budget leaves no further sample"
+    );
+    assert_eq!(outcome.agreement, None);
+}
+
+/// Witnesses of a vote are no votes: they would all say what the candidate says.
+#[test]
+fn witnesses_are_drawn_where_the_method_draws_nothing() {
+    for (sampling, temperature) in [
+        (
+            json!({"ensemble_models": ["b"], "voting": "majority"}),
+            None,
+        ),
+        (json!({"method": "beam-search", "beam_width": 4}), None),
+        (json!({"method": "top-k", "temperature": 0.0}), Some(0.0)),
+    ] {
+        let mut script = Scripted::texts(&["Paris"; 9]);
+        script.sampling = Sampling {
+            temperature,
+            top_p: None,
+            deterministic: temperature.is_none(),
+        };
+        let policy = json!({
+            "sampling": sampling, "verifiers": {"enabled": ["factuality"], "repair_on_failure": false},
+            "optimization": {"retry_on_failure": 0},
+        });
+        play(&mut script, policy);
+        let asked = &script.asked[1].request;
+        assert_eq!(asked.sampling.temperature, Some(0.7));
+        let ensemble = !asked.controls.ensemble_models.is_empty();
+        let average = asked.controls.voting == Some(crate::request::Voting::Average);
+        assert_eq!(ensemble, average);
+        assert_eq!(asked.controls.beam_width, None);
+    }
+}
+
+/// What generated code said stays on this machine.
+#[test]
+fn a_remote_model_is_not_told_what_code_said() {
+    let policy = wants_ok(json!({
+        "verifiers": {"max_retries": 1, "repair_on_failure": true}, "optimization": {"retry_on_failure": 0},
+    }));
+    for remote in [false, true] {
+        let mut script = Scripted::texts(&["x", "ok"]);
+        script.remote = remote;
+        play(&mut script, policy.clone());
+        let told = serde_json::to_string(&script.asked[1].request.prompt).unwrap();
+        assert!(told.contains("does not match the pattern"), "{told}");
+    }
+    let request = GenerateRequest::new("Q").seed(5);
+    let policy: Policy = serde_json::from_value(json!({
+        "verifiers": {"enabled": ["unit_tests"], "code_unit_tests": ["assert f() == 2"], "max_retries": 1},
+        "optimization": {"retry_on_failure": 0},
+    }))
+    .unwrap();
+    for remote in [false, true] {
+        let mut script = Scripted::texts(&["raise ValueError('swordfish')", "def f(): return 2"]);
+        script.remote = remote;
+        let resolved = Resolved::new(&policy, &request, None, &mut Vec::new()).unwrap();
+        let verifiers = resolved.verifiers.clone();
+        let rules = Rules::new(&policy, &request, verifiers, &mut Vec::new()).unwrap();
+        let limits = Some(super::super::CodeLimits::default());
+        let Ok(judge) = Judge::new(resolved.required.clone(), &rules, limits) else {
+            return;
+        };
+        let outcome = conduct(&mut script, &judge, &rules, &resolved.request).unwrap();
+        assert!(outcome.candidates[0].reason.contains("swordfish"));
+        let told = serde_json::to_string(&script.asked[1].request.prompt).unwrap();
+        assert!(told.contains("unit_tests: test 1"), "{told}");
+        assert_eq!(
+            told.matches("swordfish").count(),
+            1 + usize::from(!remote),
+            "{told}"
+        );
+    }
+}
+
+/// A seed is one that the generator takes, however many steps there are.
+#[test]
+fn seeds_fit_the_generator() {
+    let policy = wants_ok(json!({
+        "verifiers": {"enabled": ["factuality"], "max_retries": 2},
+        "optimization": {"best_of_n": 3, "retry_on_failure": 3, "fallback_methods": ["min-p"]},
+        "sampling": {"diversity_strength": 1.0},
+    }));
+    let mut script = Scripted::texts(&["x"; 40]);
+    script.largest_seed = 1000;
+    play(&mut script, policy);
+    let seeds: Vec<u64> = script
+        .asked
+        .iter()
+        .filter_map(|job| job.request.seed)
+        .collect();
+    assert!(
+        seeds.len() > 9 && seeds.iter().all(|seed| *seed <= 1000),
+        "{seeds:?}"
+    );
+}
+
+/// What is greedy stays greedy.
+#[test]
+fn temperature_zero_never_warms() {
+    let policy = |schedule: Value| {
+        wants_ok(json!({
+            "sampling": {"temperature": 0.0, "adaptive_temperature": true, "adaptive_temperature_schedule": schedule},
+            "optimization": {"retry_on_failure": 3, "best_of_n": 2}, "verifiers": {"repair_on_failure": false},
+        }))
+    };
+    let outcome = play(&mut Scripted::texts(&["x"; 9]), policy(json!([])));
+    assert_eq!(temperatures(&outcome), [0.0]);
+    assert_eq!(outcome.warnings.len(), 3, "{:?}", outcome.warnings);
+    // A schedule above it draws.
+    let outcome = play(&mut Scripted::texts(&["x"; 9]), policy(json!([0.0, 0.5])));
+    assert_eq!(temperatures(&outcome)[..3], [0.0, 0.5, 0.5]);
 }
 
 #[test]

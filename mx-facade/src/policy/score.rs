@@ -7,6 +7,8 @@ use mx_sampling::strategy::best_of;
 pub const FULL_SCORE: f64 = 1.0;
 /// Least score at which the verifiers accept an output.
 pub const ACCEPTING_SCORE: f64 = 0.5;
+/// The reason of an output that nothing is wrong with.
+const ACCEPTED: &str = "accepted";
 /// What a broken constraint costs.
 pub const CONSTRAINT_PENALTY: f64 = 1.0;
 
@@ -20,18 +22,53 @@ pub(crate) struct Verdict {
     /// Whether every verifier accepts it.
     pub(crate) verifier_ok: bool,
     /// What failed, in words.
-    pub(crate) reasons: Vec<String>,
+    pub(crate) reasons: Vec<Reason>,
+}
+
+/// What failed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reason {
+    /// In words.
+    text: String,
+    /// The same without what generated code said, where it said some of it: that is for whoever runs the code.
+    outside: Option<String>,
+}
+
+impl Reason {
+    /// What failed, for anybody.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Reason {
+            text: text.into(),
+            outside: None,
+        }
+    }
+
+    /// What failed as generated code has it, and what may be said of it elsewhere.
+    pub(crate) fn private(text: impl Into<String>, outside: impl Into<String>) -> Self {
+        Reason {
+            text: text.into(),
+            outside: Some(outside.into()),
+        }
+    }
+
+    /// The reason of a part of something.
+    pub(crate) fn of(self, name: &str) -> Self {
+        Reason {
+            text: format!("{name}: {}", self.text),
+            outside: self.outside.map(|outside| format!("{name}: {outside}")),
+        }
+    }
 }
 
 impl Verdict {
     /// The verdict over what failed: verifiers with their penalties, and the first broken constraint.
-    pub(crate) fn new(failed: Vec<(f64, String)>, constraint: Option<String>) -> Self {
+    pub(crate) fn new(failed: Vec<(f64, Reason)>, constraint: Option<String>) -> Self {
         let penalty: f64 = failed.iter().map(|(penalty, _)| penalty).sum();
         let verified = FULL_SCORE - penalty;
         let verifier_ok = failed.is_empty() && verified >= ACCEPTING_SCORE;
-        let mut reasons: Vec<String> = failed.into_iter().map(|(_, reason)| reason).collect();
+        let mut reasons: Vec<Reason> = failed.into_iter().map(|(_, reason)| reason).collect();
         let constraints_ok = constraint.is_none();
-        reasons.splice(0..0, constraint);
+        reasons.splice(0..0, constraint.map(Reason::new));
         Verdict {
             score: verified
                 - if constraints_ok {
@@ -48,7 +85,7 @@ impl Verdict {
     /// The verdict over an output that was given up before its end.
     pub(crate) fn pruned() -> Self {
         Verdict {
-            reasons: vec!["given up early by branch_and_prune".to_owned()],
+            reasons: vec![Reason::new("given up early by branch_and_prune")],
             ..Verdict::default()
         }
     }
@@ -60,10 +97,31 @@ impl Verdict {
 
     /// The reasons in a line, or `accepted`.
     pub(crate) fn reason(&self) -> String {
-        match self.reasons.is_empty() {
-            true => "accepted".to_owned(),
-            false => self.reasons.join(" | "),
+        self.joined(|reason| &reason.text)
+    }
+
+    /// The same without what generated code said, for a prompt that leaves this machine.
+    pub(crate) fn reason_outside(&self) -> String {
+        self.joined(|reason| reason.outside.as_ref().unwrap_or(&reason.text))
+    }
+
+    fn joined(&self, text: impl Fn(&Reason) -> &String) -> String {
+        let reasons: Vec<&str> = self
+            .reasons
+            .iter()
+            .map(|reason| text(reason).as_str())
+            .collect();
+        match reasons.is_empty() {
+            true => ACCEPTED.to_owned(),
+            false => reasons.join(" | "),
         }
+    }
+
+    /// One more thing that failed, by a verifier.
+    pub(crate) fn add(&mut self, penalty: f64, reason: Reason) {
+        self.score -= penalty;
+        self.verifier_ok = false;
+        self.reasons.push(reason);
     }
 }
 

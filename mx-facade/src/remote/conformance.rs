@@ -46,7 +46,7 @@ impl Conformance {
                 Ok(verdict) if verdict.constraints_ok => continue,
                 Ok(verdict) => format!(
                     "output {index} of the server breaks the constraint: {}",
-                    verdict.reasons.join(" | ")
+                    verdict.reason()
                 ),
                 Err(error) => format!("output {index} of the server could not be judged: {error}"),
             };

@@ -7,6 +7,8 @@ mod conformance;
 pub(crate) mod native;
 mod openai;
 
+pub(crate) use openai::LARGEST_SEED;
+
 use crate::error::Error;
 use crate::generation::{
     Choice, Chunk, EngineInfo, FinishReason, Generation, Route, Usage, Warning,
@@ -94,12 +96,13 @@ impl Server {
         &self,
         request: &GenerateRequest,
         seed: impl FnOnce() -> u64,
+        cancel: Cancel,
     ) -> Result<Generation, Error> {
         request.known()?;
         request.constraints.check()?;
         match self {
-            Server::Native(client) => native::generate(client, request, Cancel::never()),
-            Server::OpenAi(client, model) => openai::generate(client, model, request, seed),
+            Server::Native(client) => native::generate(client, request, cancel),
+            Server::OpenAi(client, model) => openai::generate(client, model, request, seed, cancel),
         }
     }
 }
@@ -114,7 +117,7 @@ impl Server {
         request: &GenerateRequest,
         seed: impl FnOnce() -> u64,
     ) -> Result<Generation, Error> {
-        let mut answer = self.generate(request, seed)?;
+        let mut answer = self.generate(request, seed, Cancel::never())?;
         if let Server::OpenAi(..) = self {
             Conformance::new(request)?.judge(&mut answer);
         }

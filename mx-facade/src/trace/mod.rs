@@ -97,6 +97,19 @@ pub struct Trace {
     pub further: Vec<TracedOutput>,
 }
 
+impl Trace {
+    /// Makes the output of a row the first one, and that which was first one of the others.
+    pub(crate) fn lead(&mut self, row: usize) {
+        let Some(other) = row.checked_sub(1).and_then(|at| self.further.get_mut(at)) else {
+            return;
+        };
+        std::mem::swap(&mut self.stream, &mut other.stream);
+        std::mem::swap(&mut self.text, &mut other.text);
+        std::mem::swap(&mut self.finish_reason, &mut other.finish_reason);
+        std::mem::swap(&mut self.steps, &mut other.steps);
+    }
+}
+
 /// One of several outputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -31,9 +31,14 @@ pub struct Replay {
 pub fn replay(client: &Client, trace: &Trace) -> Result<Replay, Error> {
     repeatable(trace)?;
     let answer = client.repeat(trace)?.complete()?;
-    let again = answer
+    let mut again = answer
         .trace
         .ok_or_else(|| Error::unsupported("replay", "the repeated run left no trace"))?;
+    // A policy's trace begins with the output that it chose.
+    let first = again.further.iter().position(|o| o.stream == trace.stream);
+    if let Some(row) = first.filter(|_| again.stream != trace.stream) {
+        again.lead(row + 1);
+    }
     let mut diff = diff(trace, &again);
     if trace.finish_reason == FinishReason::Cancelled {
         forget_what_was_cut(&mut diff, trace, &again);

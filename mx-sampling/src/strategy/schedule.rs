@@ -41,7 +41,7 @@ pub fn diversified(temperature: f64, slot: usize, strength: f64) -> f64 {
 }
 
 /// Temperature and top-p after the cooling of retry `retry` (from 1), applied to the values of the round
-/// before: `T ← max(0.05, T − 0.08·r)`, `p ← max(0.2, p − 0.04·r)`.
+/// before: `T ← max(0.05, T − 0.08·r)`, `p ← max(0.2, p − 0.04·r)`. What is below the floor already stays as it is.
 ///
 /// ```
 /// use mx_sampling::strategy::schedule::cooled;
@@ -56,7 +56,9 @@ pub fn diversified(temperature: f64, slot: usize, strength: f64) -> f64 {
 pub fn cooled(temperature: f64, top_p: f64, retry: u32) -> (f64, f64) {
     let r = f64::from(retry);
     (
-        COLDEST.max(temperature - TEMPERATURE_STEP * r),
-        NARROWEST.max(top_p - TOP_P_STEP * r),
+        COLDEST
+            .min(temperature)
+            .max(temperature - TEMPERATURE_STEP * r),
+        NARROWEST.min(top_p).max(top_p - TOP_P_STEP * r),
     )
 }

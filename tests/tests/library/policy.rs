@@ -149,6 +149,60 @@ fn candidates_are_rows_and_a_seed_names_them() {
     assert_eq!(several.choices[0].text, best.text);
 }
 
+/// The trace is that of the answer, and says where its values come from.
+#[test]
+fn a_trace_is_that_of_the_winner() {
+    let client = client();
+    let mut moved = 0;
+    for seed in 0..6 {
+        let mut request = raw("Hi").seed(seed).policy(policy(json!({
+            "sampling": {"temperature": 0.8}, "optimization": {"best_of_n": 4},
+        })));
+        request.include_trace = Some(true);
+        let answer = client.run(&request).unwrap();
+        let found = answer.trace.as_ref().unwrap();
+        assert_eq!(found.text, answer.text);
+        let tokens: Vec<u32> = found.steps.iter().map(|step| step.token).collect();
+        assert_eq!(tokens, answer.tokens);
+        assert_eq!(found.further.len(), 3);
+        moved += usize::from(found.stream != 0);
+        let origin = |name: &str| {
+            let setting = found.settings.iter().find(|s| s.name == name);
+            setting.map(|s| (s.value.clone(), s.origin))
+        };
+        assert_eq!(origin("temperature"), Some((json!(0.8), Origin::Policy)));
+        assert_eq!(origin("seed"), Some((json!(seed), Origin::Request)));
+        assert_eq!(origin("best_of_n"), Some((json!(4), Origin::Policy)));
+        assert_ne!(
+            origin("logprobs").map(|(_, origin)| origin),
+            Some(Origin::Request)
+        );
+        let again = mx::trace::replay(&client, found).unwrap();
+        assert!(again.same, "{:?}", again.diff);
+    }
+    assert!(moved > 0, "another row than the first won");
+}
+
+/// What a whole object of the contract states beside its method does not act.
+#[test]
+fn a_method_activates_its_own_truncation() {
+    let client = client();
+    let settings = |sampling: Value| {
+        let run = run(&client, &raw("Hi"), json!({"sampling": sampling}));
+        let settings = run.generation.unwrap().settings;
+        ["top_k", "top_p"].map(|name| {
+            let found = settings.iter().find(|s| s.name == name);
+            found.map(|s| s.value.clone())
+        })
+    };
+    let whole = |method: &str| settings(json!({"method": method, "top_k": 50, "top_p": 0.9}));
+    assert_eq!(whole("top-p"), [None, Some(json!(0.9))]);
+    assert_eq!(whole("top-k"), [Some(json!(50)), None]);
+    assert_eq!(whole("min-p"), [None, None]);
+    let both = settings(json!({"method": "top-p", "top_k": 40, "top_p": 0.9}));
+    assert_eq!(both, [Some(json!(40)), Some(json!(0.9))]);
+}
+
 #[test]
 fn confidence_is_the_mean_probability_of_the_tokens() {
     let client = client();
@@ -698,9 +752,13 @@ fn the_service_runs_policies_itself() {
 #[test]
 fn other_servers_make_candidates_for_the_rule() {
     let choice = |index: usize, text: &str| json!({"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"});
-    let answer = json!({"id": "1", "model": "m", "choices": [choice(0, "no"), choice(1, "yes 7")],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 4}});
-    let server = Server::start(200, &answer);
+    let server = Server::answers(200, "application/json", move |asked| {
+        let n = asked["n"].as_u64().unwrap_or(1) as usize;
+        let texts = ["no", "yes 7"].into_iter().cycle().take(n);
+        let choices: Vec<Value> = texts.enumerate().map(|(i, t)| choice(i, t)).collect();
+        let usage = json!({"prompt_tokens": 1, "completion_tokens": 2 * n});
+        json!({"id": "1", "model": "m", "choices": choices, "usage": usage}).to_string()
+    });
     let client = Client::builder()
         .server(ServerKind::OpenAi, "m")
         .base_url(&server.url)
@@ -715,9 +773,38 @@ fn other_servers_make_candidates_for_the_rule() {
     );
     let run = run.unwrap();
     assert_eq!(trace(&run).candidates.len(), 2);
-    assert_eq!(server.asked.lock().unwrap()[0].1["n"], 2);
-    assert_eq!(run.total_tokens, 4 + 4);
+    let asked = server.asked.lock().unwrap();
+    assert_eq!((asked.len(), &asked[0].1["n"]), (2, &json!(2)));
+    let witnesses = asked[1].1["n"].as_u64().unwrap() as usize;
+    assert!(witnesses > 2);
+    assert_eq!(run.total_tokens, 2 * 2 + 2 * witnesses);
     assert_eq!(run.generation.unwrap().route, Route::Remote);
+}
+
+/// A server that does not answer is not waited for longer than the budget, nor after the caller has gone.
+#[test]
+fn a_silent_server_is_left() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::builder()
+        .server(ServerKind::OpenAi, "m")
+        .base_url(format!("http://{}", silent.local_addr().unwrap()))
+        .fallback(Fallback::Never)
+        .build();
+    let request = GenerateRequest::new("Q").seed(1);
+    let started = std::time::Instant::now();
+    let budget = policy(json!({"objective": {"latency_budget_ms": 100}}));
+    let error = client.policies().run_with(&request, &budget).unwrap_err();
+    assert!(error.to_string().contains("latency_budget_ms"), "{error}");
+    let cancel = mx::Cancel::new();
+    let stop = cancel.clone();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        stop.cancel();
+    });
+    let policies = client.policies().with_cancel(cancel);
+    assert!(policies.run_with(&request, &Policy::default()).is_err());
+    thread.join().unwrap();
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
 }
 
 #[test]

@@ -2,9 +2,11 @@
 //!
 //! Skipped, with a message, where Python has no `llama_cpp.server`; `MX_PEER_PYTHON` names another Python.
 
+use mx::policy::{Policy, PolicyTrace};
 use mx::server::ServerKind;
-use mx::{Client, ErrorKind, FinishReason, Route};
+use mx::{Client, ErrorKind, FinishReason, GenerateRequest, Route};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -149,4 +151,37 @@ fn a_real_server_answers_every_kind_of_request() {
         matches!(error.kind(), ErrorKind::InvalidRequest | ErrorKind::Remote),
         "{error}"
     );
+}
+
+/// Steps of a policy have seeds that the server takes, whether the run's own is given or drawn.
+#[test]
+fn a_real_server_makes_candidates_for_a_policy() {
+    let Some(peer) = Peer::start() else { return };
+    let client = peer.client(NAME);
+    let policy = |value: Value| -> Policy { serde_json::from_value(value).unwrap() };
+    let extracts = policy(json!({
+        "constraints": {"json_schema": {"type": "object", "additionalProperties": false, "required": ["city"],
+            "properties": {"city": {"type": "string", "maxLength": 20}}}},
+        "verifiers": {"enabled": ["syntax", "json_schema"]},
+    }));
+    let request = GenerateRequest::new("Describe Paris as JSON.").max_tokens(40);
+    let run = client.policies().run_with(&request, &extracts).unwrap();
+    assert!(run.accepted, "{run:?}");
+    // Nothing is accepted: every step is made, each with a seed of its own.
+    let refused = policy(json!({
+        "sampling": {"temperature": 0.9},
+        "constraints": {"required_fields": ["nothing has this"]},
+        "optimization": {"retry_on_failure": 2, "fallback_methods": ["top-p"]},
+        "verifiers": {"max_retries": 1},
+    }));
+    let request = GenerateRequest::new("Say a word.").max_tokens(4);
+    for request in [request.clone(), request.seed(7)] {
+        let run = client.policies().run_with(&request, &refused).unwrap();
+        assert!(!run.accepted);
+        let Some(PolicyTrace::Local(trace)) = &run.trace else {
+            panic!("{run:?}");
+        };
+        let seeds: HashSet<u64> = trace.candidates.iter().map(|c| c.seed).collect();
+        assert_eq!(seeds.len(), 5, "{:?}", trace.candidates);
+    }
 }

@@ -28,6 +28,15 @@ impl Server {
     }
 
     fn says(status: u16, kind: &'static str, body: String) -> Self {
+        Server::answers(status, kind, move |_| body.clone())
+    }
+
+    /// A server whose answer depends on what it is asked.
+    pub(crate) fn answers(
+        status: u16,
+        kind: &'static str,
+        answer: impl Fn(&Value) -> String + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -51,6 +60,7 @@ impl Server {
                     continue;
                 }
                 let sent = serde_json::from_slice(&sent).unwrap_or(Value::Null);
+                let body = answer(&sent);
                 seen.lock().unwrap().push((lines.concat(), sent));
                 // A client may hang up at any time.
                 let _ = write!(

@@ -11,7 +11,7 @@ pub use python::{CodeLimits, SandboxError};
 
 use super::constraints::Requirements;
 use super::rules::Rules;
-use super::score::Verdict;
+use super::score::{Reason, Verdict};
 use crate::error::Error;
 use crate::request::GrammarSyntax;
 use language::Language;
@@ -206,9 +206,12 @@ impl Judge {
         let constraint = self.broken(text, value.as_ref())?;
         let mut failed = Vec::new();
         for verifier in &self.verifiers {
-            if let Some(reason) = self.fails(*verifier, text, value.as_ref())? {
-                let reason = format!("{}: {reason}", verifier.name());
-                failed.push((verifier.penalty(), reason));
+            let reason = match verifier {
+                Verifier::UnitTests => self.failing_test(text)?,
+                other => self.fails(*other, text, value.as_ref())?.map(Reason::new),
+            };
+            if let Some(reason) = reason {
+                failed.push((verifier.penalty(), reason.of(verifier.name())));
             }
         }
         Ok(Verdict::new(failed, constraint))
@@ -263,21 +266,24 @@ impl Judge {
                 Some(sandbox) => sandbox.compile(text::code(text))?,
                 None => None,
             },
-            (Verifier::UnitTests, _) => self.failing_test(text)?,
-            // Judged over all candidates together, once their rivals are known.
-            (Verifier::Factuality, _) => None,
+            // Judged by what runs, and over all candidates together, once their rivals are known.
+            (Verifier::UnitTests | Verifier::Factuality, _) => None,
             (Verifier::Syntax | Verifier::JsonSchema | Verifier::ToolArgs, _) => None,
         })
     }
 
-    fn failing_test(&self, text: &str) -> Result<Option<String>, Error> {
+    fn failing_test(&self, text: &str) -> Result<Option<Reason>, Error> {
         let Some(sandbox) = &self.sandbox else {
             return Ok(None);
         };
         let code = text::code(text);
         for (index, test) in self.unit_tests.iter().enumerate() {
             if let Some(reason) = sandbox.test(code, test)? {
-                return Ok(Some(format!("test {}: {reason}", index + 1)));
+                let number = index + 1;
+                return Ok(Some(Reason::private(
+                    format!("test {number}: {reason}"),
+                    format!("test {number} fails"),
+                )));
             }
         }
         Ok(None)

@@ -1,5 +1,6 @@
-# Runs in `python3 -I -B` with an empty environment. Reads a task as JSON from stdin: mode, code, test, token, limits.
-# Limits come first, then a hook that refuses what a unit test has no business with, then the code.
+# Runs in `python3 -I -B` with an empty environment and, as its arguments, the files and folders that may be read. Reads
+# a task as JSON from stdin: mode, code, test, token, limits. Limits come first, then a hook that refuses what a unit test
+# has no business with, then the code.
 import sys, json
 
 task = json.loads(sys.stdin.buffer.read())
@@ -21,61 +22,68 @@ except ImportError:
     pass
 
 
-def guard(folder):
+def guard(folder, readable):
     import os
+    # taken before the code can change them
+    is_a, number, string, raw, letters, refuse = isinstance, int, str, bytes, set, PermissionError
     refused = (
         "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg",
         "os.chdir", "os.chroot", "os.setxattr", "pty.spawn", "subprocess.Popen", "ctypes.", "syslog.", "winreg.",
         "signal.pthread_kill", "resource.setrlimit", "resource.prlimit", "ftplib.", "smtplib.", "urllib.Request",
+        "gc.get_", "sys.settrace", "sys.setprofile", "sys.monitoring.", "sqlite3.enable_load", "sqlite3.load_",
     )
-    modules = {"ctypes", "_ctypes", "cffi", "_cffi_backend", "_testcapi", "_testinternalcapi"}
+    modules = {"ctypes", "_ctypes", "cffi", "_cffi_backend", "_testcapi", "_testinternalcapi", "_gdbm", "_dbm"}
+    listings = ("os.listdir", "os.scandir", "os.getxattr", "os.listxattr")
     changes = (
         "os.chmod", "os.chown", "os.chflags", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rename", "os.rmdir",
         "os.truncate", "os.utime", "os.lchmod", "os.removexattr", "shutil.", "tempfile.",
     )
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     real, join, sep, text = os.path.realpath, os.path.join, os.sep, os.fsdecode
-    inside = [False]
     # AF_UNIX, as the class and as its default of a wrapped descriptor
     local = (1, -1)
     try:
         # the one way to a process that tells no hook
         import _posixsubprocess
         def fork_exec(*args):
-            raise PermissionError("a further process is not allowed here")
+            raise refuse("a further process is not allowed here")
         _posixsubprocess.fork_exec = fork_exec
     except ImportError:
         pass
 
-    def within(path):
-        if isinstance(path, int):
+    def within(path, places):
+        if path is None or is_a(path, number):
             return True
         path = real(join(folder, text(path)))
-        return path == folder or path.startswith(folder + sep)
+        for place in places:
+            if path == place or path.startswith(place + sep):
+                return True
+        return False
+
+    own, known = (folder,), (folder, *readable)
 
     def hook(event, args):
-        if inside[0]:
-            return
-        inside[0] = True
-        try:
-            if event.startswith(refused):
-                raise PermissionError(event + " is not allowed here")
-            # a pair of local sockets is what an event loop wakes itself with
-            if event.startswith("socket.") and (event != "socket.__new__" or int(args[1]) not in local):
-                raise PermissionError(event + " is not allowed here")
-            if event == "import" and args[0].split(".")[0] in modules:
-                raise PermissionError("the module " + args[0] + " is not allowed here")
-            if event == "open":
-                path, mode, flags = args
-                writes = isinstance(flags, int) and flags & writing or isinstance(mode, str) and set(mode) & set("wax+")
-                if writes and not within(path):
-                    raise PermissionError("writing outside the folder of the test is not allowed here")
-            elif event.startswith(changes):
-                for path in args:
-                    if isinstance(path, (str, bytes)) and not within(path):
-                        raise PermissionError(event + " outside the folder of the test is not allowed here")
-        finally:
-            inside[0] = False
+        if event.startswith(refused):
+            raise refuse(event + " is not allowed here")
+        # a pair of local sockets is what an event loop wakes itself with
+        if event.startswith("socket.") and (event != "socket.__new__" or number(args[1]) not in local):
+            raise refuse(event + " is not allowed here")
+        if event == "import" and args[0].split(".")[0] in modules:
+            raise refuse("the module " + args[0] + " is not allowed here")
+        if event == "open":
+            path, mode, flags = args
+            writes = is_a(flags, number) and flags & writing or is_a(mode, string) and letters(mode) & letters("wax+")
+            if writes and not within(path, own):
+                raise refuse("writing outside the folder of the test is not allowed here")
+            if not within(path, known):
+                raise refuse("reading outside the folder of the test is not allowed here")
+        elif event in listings or event == "sqlite3.connect" and args[0] != ":memory:":
+            if not within(args[0], known):
+                raise refuse(event + " outside the folder of the test is not allowed here")
+        elif event.startswith(changes):
+            for path in args:
+                if is_a(path, (string, raw)) and not within(path, own):
+                    raise refuse(event + " outside the folder of the test is not allowed here")
 
     sys.addaudithook(hook)
 
@@ -83,35 +91,45 @@ def guard(folder):
 def main():
     import os
     # taken before the code can change them
-    write, die, token, size = os.write, os._exit, task.pop("token").encode(), task["reason_chars"]
-    compile_only, code, test = task["mode"] == "compile", task["code"], task["test"]
+    write, die, size = os.write, os._exit, task["reason_chars"]
+    run, compile_only, code, test = exec, task["mode"] == "compile", task["code"], task["test"]
 
-    def tell(text):
+    def tell(error):
+        try:
+            text = str(error)
+        except BaseException:
+            text = ""
+        text = type(error).__name__ + (": " + text if text else "")
         write(2, text.encode("utf-8", "replace")[:size])
         die(1)
 
-    try:
-        program = compile(code, "<output>", "exec", dont_inherit=True)
-    except BaseException as error:
-        tell(type(error).__name__ + ": " + str(error))
-    if not compile_only:
+    def work():
+        try:
+            program = compile(code, "<output>", "exec", dont_inherit=True)
+            if compile_only:
+                return b""
+            asked = compile(test, "<test>", "exec", dont_inherit=True)
+        except BaseException as error:
+            return tell(error)
         try:
             import signal
             signal.setitimer(signal.ITIMER_REAL, task["seconds"])
         except (ImportError, AttributeError):
             pass
-        guard(os.path.realpath(os.getcwd()))
+        guard(os.path.realpath(os.getcwd()), sys.argv[1:])
         space = {"__name__": "__main__"}
         try:
-            exec(program, space)
-            exec(compile(test, "<test>", "exec", dont_inherit=True), space)
+            # what is run next is held by the loop alone, which no frame shows
+            for _ in map(run, (program, asked), (space, space)):
+                pass
         except BaseException as error:
-            try:
-                text = str(error)
-            except BaseException:
-                text = ""
-            tell(type(error).__name__ + (": " + text if text else ""))
-    write(1, b"\n" + token)
+            # nothing: code that has put something else in place of what tells and ends gains nothing by it
+            return tell(error)
+        return b""
+
+    # the token lies on the interpreter's stack meanwhile: code that looks through the frames below its own finds it in
+    # none of them
+    write(1, b"\n" + task.pop("token").encode() + work())
     die(0)
 
 

@@ -2,8 +2,9 @@
 //!
 //! Every test is a fresh `python3 -I -B` with an empty environment and an empty folder of its own. The process limits
 //! itself before the code runs (memory, CPU time, file size, open files, no core file; for users other than root no
-//! further processes or threads), and an audit hook refuses further processes, connections, foreign functions and changes
-//! outside the folder. Whatever is left of
+//! further processes or threads), and an audit hook refuses further processes, connections, foreign functions, and files
+//! outside the folder: none is changed, and of those none is read but Python's own modules. On Linux with Landlock the
+//! kernel enforces the latter two, whatever becomes of the hook. Whatever is left of
 //! the process group is killed at the end. This keeps mistakes and simple mischief in; it is no container, and code of
 //! an attacker belongs into one.
 
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// What runs before the code.
 const PROLOGUE: &str = include_str!("prologue.py");
+/// What runs before that, where code is run and not only compiled.
+const LAUNCH: &str = include_str!("launch.py");
 /// Names under which Python is looked for.
 const NAMES: [&str; 2] = ["python3", "python"];
 /// Time that Python may take to say where it is.
@@ -26,6 +29,9 @@ const COMPILE_TIME: Duration = Duration::from_secs(10);
 const START_TIME: Duration = Duration::from_secs(5);
 /// Time that a killed process may take to end.
 const END_TIME: Duration = Duration::from_secs(5);
+/// What is asked of the prologue.
+const COMPILE: &str = "compile";
+const TEST: &str = "test";
 /// Characters of a reason.
 const REASON_CHARS: usize = 300;
 
@@ -131,12 +137,12 @@ impl Sandbox {
 
     /// Why code does not compile; `None` where it does. It is not run.
     pub(crate) fn compile(&self, code: &str) -> Result<Option<String>, Error> {
-        self.task("compile", code, "", COMPILE_TIME)
+        self.task(COMPILE, code, "", COMPILE_TIME)
     }
 
     /// Why a test fails after the code; `None` where it passes.
     pub(crate) fn test(&self, code: &str, test: &str) -> Result<Option<String>, Error> {
-        self.task("test", code, test, self.timeout)
+        self.task(TEST, code, test, self.timeout)
     }
 
     fn task(
@@ -171,10 +177,12 @@ impl Sandbox {
             source,
         })?;
         let mut command = Command::new(&self.python);
-        command
-            .args(["-I", "-B", "-c", PROLOGUE])
-            .env_clear()
-            .current_dir(&folder.0);
+        command.args(["-I", "-B", "-c"]);
+        match mode {
+            COMPILE => command.arg(PROLOGUE),
+            _ => command.args([LAUNCH, PROLOGUE]),
+        };
+        command.env_clear().current_dir(&folder.0);
         let input = task.to_string().into_bytes();
         let ended = run(
             command,

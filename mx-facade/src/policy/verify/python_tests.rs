@@ -117,6 +117,83 @@ fn what_is_not_allowed_is_refused() {
     );
 }
 
+/// A secret beside the test is not read, whatever asks for it; what Python is made of is.
+#[test]
+fn files_outside_are_not_read() {
+    let Some(sandbox) = sandbox(10_000) else {
+        return;
+    };
+    let folder = Scratch::new().unwrap();
+    let secret = folder.0.join("secret.txt");
+    std::fs::write(&secret, "swordfish").unwrap();
+    let (path, folder) = (secret.display(), folder.0.display());
+    for code in [
+        format!("raise ValueError(open('{path}').read())"),
+        format!("import os\nraise ValueError(os.read(os.open('{path}', os.O_RDONLY), 99))"),
+        format!("import pathlib\nraise ValueError(pathlib.Path('{path}').read_bytes())"),
+        format!("import os\nos.symlink('{path}', 'own')\nraise ValueError(open('own').read())"),
+        format!("import os\nraise ValueError(os.listdir('{folder}'))"),
+        format!("import os\nraise ValueError([e.name for e in os.scandir('{folder}')])"),
+        "raise ValueError(open('/etc/passwd').read())".to_owned(),
+        "raise ValueError(open('/proc/self/environ').read())".to_owned(),
+        "raise ValueError(open('/proc/self/mem', 'rb').read(1))".to_owned(),
+    ] {
+        let reason = sandbox.test(&code, "pass").unwrap().unwrap();
+        assert!(reason.starts_with("PermissionError"), "{code}: {reason}");
+        assert!(!reason.contains("swordfish"), "{code}: {reason}");
+    }
+    let modules = "import csv, datetime, decimal, json, random, re, sqlite3, unittest, zoneinfo\n\
+                   import collections, dataclasses, functools, itertools, statistics, textwrap, typing";
+    let test = "assert sqlite3.connect(':memory:').execute('select 1').fetchone() == (1,)";
+    assert_eq!(sandbox.test(modules, test).unwrap(), None);
+}
+
+/// What says that a test passed is in no frame below the code, and mending the frames does not say it.
+#[test]
+fn success_is_not_to_be_found() {
+    let Some(sandbox) = sandbox(10_000) else {
+        return;
+    };
+    let look = "import sys, os, gc
+def found():
+    frame, seen = sys._getframe(), []
+    while frame:
+        seen += [*frame.f_locals.values(), *frame.f_globals.values()]
+        frame = frame.f_back
+    for value in list(seen):
+        seen += value.values() if isinstance(value, dict) else []
+        for cell in getattr(value, '__closure__', None) or ():
+            try:
+                seen.append(cell.cell_contents)
+            except ValueError:
+                pass
+    return seen
+";
+    // What is told is 32 hexadecimal digits.
+    let shown = format!(
+        "{look}import re
+for value in found():
+    value = value.decode() if isinstance(value, bytes) else value
+    if isinstance(value, str) and re.fullmatch('[0-9a-f]{{16,}}', value):
+        os.write(1, b'\\n' + value.encode())
+        os._exit(0)
+"
+    );
+    let failing = "assert False, 'failed'";
+    let reason = sandbox.test(&shown, failing).unwrap().unwrap();
+    assert_eq!(reason, "AssertionError: failed");
+    let mended = format!(
+        "{look}
+leave = os._exit
+for value in found():
+    for cell in getattr(value, '__closure__', None) or ():
+        if cell.cell_contents is leave:
+            cell.cell_contents = lambda code: None
+"
+    );
+    assert!(sandbox.test(&mended, failing).unwrap().is_some());
+}
+
 #[test]
 fn output_and_environment_are_bounded() {
     let Some(sandbox) = sandbox(5000) else { return };

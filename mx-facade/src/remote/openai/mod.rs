@@ -9,14 +9,14 @@ use super::{Answer, named};
 use crate::error::Error;
 use crate::generation::{Choice, FinishReason, Generation, Usage, Warning};
 use crate::request::{GenerateRequest, Method, Prompt};
-use mx_remote::OpenAi;
 use mx_remote::openai::{
     ChatAnswer, ChatRequest, CompletionAnswer, CompletionRequest, Logprobs, Usage as Counted,
 };
+use mx_remote::{Cancel, OpenAi};
 use serde_json::{Map, Value};
 
 /// Largest seed that every kind of server takes.
-const LARGEST_SEED: u64 = (1 << 31) - 1;
+pub(crate) const LARGEST_SEED: u64 = (1 << 31) - 1;
 
 /// A request in the words of the server, and what the answer needs besides the server's.
 pub(super) struct Asked {
@@ -47,16 +47,17 @@ pub(super) fn generate(
     model: &str,
     request: &GenerateRequest,
     seed: impl FnOnce() -> u64,
+    cancel: Cancel,
 ) -> Result<Generation, Error> {
     let asked = Asked::new(client, model, request, seed)?;
     Ok(match &asked.body {
         Body::Chat(body) => {
-            let answer = client.chat(body).wait()?;
+            let answer = client.chat(body).cancel(cancel).wait()?;
             asked.enough(answer.choices.len())?;
             asked.chat(answer, None)
         }
         Body::Completion(body) => {
-            let answer = client.complete(body).wait()?;
+            let answer = client.complete(body).cancel(cancel).wait()?;
             asked.enough(answer.choices.len())?;
             asked.completion(answer, None)
         }

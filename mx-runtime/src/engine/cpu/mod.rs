@@ -5,7 +5,7 @@
 //! - [`kernels`]: 16 lanes on every instruction set with the same bits everywhere;
 //! - [`threads`]: the pool, and buffers cut into disjoint parts;
 //! - [`pack`]: weight matrices in panels of 16 output rows;
-//! - [`quantize`]: activations in 8 bits;
+//! - [`quantize`]: activations in 8 bits, the largest blocks of each row in 16;
 //! - [`ops`]: norms, rotary positions, gates, softmax;
 //! - [`kv`] and [`attention`]: the cache of keys and values, and attention over it.
 //!

@@ -11,7 +11,9 @@ use super::pack::PackedMatrix;
 use super::quantize::{BLOCK, ROW_TILE, unit_columns, write_columns};
 use super::threads::{Columns, Grid, Region, Rows, TileMut};
 use super::weights::{Layer, Weights};
-use super::work::{Activations, BatchRow, Failure, Inputs, Workspace, hook, norm_rows, quantize};
+use super::work::{
+    Activations, BatchRow, Failure, Inputs, Workspace, hook, keep_remainders, norm_rows, quantize,
+};
 use crate::config::{ModelConfig, Rope, Span};
 use crate::hooks::{Captured, HookPoint};
 
@@ -439,6 +441,7 @@ impl Step<'_> {
                 write_columns(kernels, &mut fixed, n, row, gate);
             }
         });
+        keep_remainders(region, kernels, self.gated);
     }
 
     /// The final norm, its hooks, and the logits of the wanted tokens.

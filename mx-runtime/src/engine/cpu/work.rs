@@ -6,7 +6,7 @@ use super::kernels::{Input, Kernels};
 use super::kv::KvCache;
 use super::ops;
 use super::pack::PackedMatrix;
-use super::quantize::{BLOCK, QuantizedRows, ROW_TILE, write_tile};
+use super::quantize::{QuantizedRows, ROW_TILE, write_remainders, write_tiles};
 use super::threads::{Region, Rows, ThreadPool};
 use crate::engine::RowHooks;
 use crate::hooks::{Captured, HookPoint};
@@ -174,13 +174,13 @@ pub(super) fn norm_rows(
         region.stage(rows, |units, part| norm(&units, part));
         return;
     }
-    let tile = tile_blocks(fixed);
-    region.stage((rows, fixed.by_tile()), |units, (part, blocks)| {
-        norm(&units, part);
-        for (tile, x) in blocks.chunks_mut(tile).zip(part.chunks(ROW_TILE * width)) {
-            write_tile(kernels, tile, x, width);
-        }
-    });
+    region.stage(
+        (rows, fixed.by_tile()),
+        |units, (part, (blocks, remainders))| {
+            norm(&units, part);
+            write_tiles(kernels, blocks, remainders, part, width);
+        },
+    );
 }
 
 /// Rows in 8 bits, unless the mode is exact.
@@ -194,18 +194,25 @@ pub(super) fn quantize(
         return;
     }
     let Activations { float, fixed } = rows;
-    let (tile, width) = (tile_blocks(fixed), fixed.cols());
-    region.stage(fixed.by_tile(), |units, blocks| {
+    let width = fixed.cols();
+    region.stage(fixed.by_tile(), |units, (blocks, remainders)| {
         let x = &float[units.start * ROW_TILE * width..];
-        for (tile, x) in blocks.chunks_mut(tile).zip(x.chunks(ROW_TILE * width)) {
-            write_tile(kernels, tile, x, width);
-        }
+        write_tiles(kernels, blocks, remainders, x, width);
     });
 }
 
-/// Blocks of a tile of quantised rows.
-fn tile_blocks(rows: &QuantizedRows) -> usize {
-    (rows.cols().div_ceil(BLOCK) * rows.rows().clamp(1, ROW_TILE)).max(1)
+/// The remainders of rows that are in 8 bits already.
+pub(super) fn keep_remainders(region: &mut Region<'_>, kernels: Kernels, rows: &mut Activations) {
+    let Activations { float, fixed } = rows;
+    let width = fixed.cols();
+    let tiles = fixed.rows().div_ceil(ROW_TILE).max(1);
+    let (blocks, remainders) = fixed.remainders_by_tile();
+    let tile = blocks.len() / tiles;
+    region.stage(remainders, |units, part| {
+        let x = &float[units.start * ROW_TILE * width..];
+        let blocks = &blocks[units.start * tile..units.end * tile];
+        write_remainders(kernels, blocks, part, x, width);
+    });
 }
 
 /// Runs the hooks of `point` on the rows of `x`, `[n, d_model]`.

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use super::super::error::{CpuError, check_size};
 use super::super::pack::{Format, PackedMatrix};
-use super::super::quantize::{ActBlock, BLOCK, QuantizedRows, ROW_TILE};
+use super::super::quantize::{ActBlock, BLOCK, QuantizedRows, ROW_TILE, Remainder};
 use super::super::threads::TileMut;
 use super::{Kernels, LANES, Lane, Simd, Task};
 use formats::{JoinedQ4_1, Q4_0, Q4_1, Q8_0};
@@ -180,6 +180,7 @@ fn quantized<S: Simd, B: BlockFormat>(s: S, t: Quantized<'_, '_>) {
                     blocks,
                     acts,
                     stride,
+                    remainders: t.x.remainders(tile),
                     unit,
                 };
                 let mut out = [[0.0; LANES]; ROW_TILE];
@@ -212,6 +213,7 @@ struct Operands<'a, B> {
     blocks: &'a [B],
     acts: &'a [ActBlock],
     stride: usize,
+    remainders: &'a [Remainder],
     /// The end of the panel: units of joined scales, where there are any.
     unit: &'a [u8; 64],
 }
@@ -235,6 +237,31 @@ fn tile_rows<S: Simd, B: BlockFormat, const R: usize>(
         }
         let w = B::load(s, chunks);
         B::add(s, &w, scales, acts, &mut acc);
+    }
+    for remainder in operands.remainders {
+        let of = &remainder.of;
+        let together = of[1..R].iter().all(|other| *other == of[0]);
+        for r in 0..R {
+            let Some(block) = operands.blocks.get(of[r] as usize) else {
+                return;
+            };
+            let (w, scales) = (B::load(s, B::chunks(block)), B::scales(block));
+            if together {
+                if let Some(acts) = remainder.acts.first_chunk::<R>() {
+                    B::add(s, &w, scales, acts, &mut acc);
+                }
+                break;
+            }
+            let mut one = [acc[r]];
+            B::add(
+                s,
+                &w,
+                scales,
+                std::array::from_ref(&remainder.acts[r]),
+                &mut one,
+            );
+            [acc[r]] = one;
+        }
     }
     if B::JOINED {
         let unit = s.load_f32_bytes(operands.unit);

@@ -107,18 +107,14 @@ fn an_answer_that_was_cut_says_so() {
 }
 
 #[test]
-fn a_model_without_template_and_wrong_parameters_are_reported_for_each_line() {
+fn a_model_without_template_is_reported_for_each_line_and_wrong_parameters_at_once() {
     let home = home_with(&Script::says("\nok.").template(None));
     let ran = chat(&home, &[], "hi\n").ok();
     assert_eq!(ran.out, "");
     assert!(ran.err.contains("no chat template"), "{}", ran.err);
     let home = home_with(&Script::says("\nok."));
-    let ran = chat(&home, &["-t", "-1"], "hi\n").ok();
-    assert!(
-        ran.out.is_empty() && ran.err.contains("temperature is -1"),
-        "{}",
-        ran.err
-    );
+    let ran = chat(&home, &["-t", "-1"], "hi\n").refused(2);
+    assert!(ran.err.contains("temperature is -1"), "{}", ran.err);
 }
 
 #[test]
